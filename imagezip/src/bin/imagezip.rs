@@ -1,0 +1,2 @@
+//! `imagezip`: hash, create, restore and verify disk images.
+fn main() {}

@@ -1,0 +1,4 @@
+//! The imaging engine.
+
+pub mod alloc;
+pub mod io;

@@ -1,0 +1,1 @@
+//! What is allocated: our answer against that of `dumpe2fs`.

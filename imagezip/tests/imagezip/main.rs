@@ -1,0 +1,3 @@
+//! The engine against real images made by the tools of Debian, and against naive models.
+
+mod alloc;
