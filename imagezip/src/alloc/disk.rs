@@ -1,0 +1,184 @@
+//! One answer for a whole disk: the partition table, what is in each partition, and everything in between.
+
+use serde::{Deserialize, Serialize};
+use sigs::{ByteLen, ByteRange, SectorSize};
+
+use super::content::Content;
+use super::doubt::{Doubt, Stop, SurveyError};
+use super::filesystem::{Evidence, FileSystem, Probed, probe};
+use super::ranges::{RangeList, total};
+use super::table::{self, Kind, Partition, TableKind};
+use super::window::Window;
+use crate::io::ReadAt;
+
+/// The number of what stands for the disk itself, as in Linux.
+pub const WHOLE_DISK: u32 = 0;
+
+/// How a disk is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SurveyOptions {
+    /// Believe nothing: everything is data.
+    pub raw: bool,
+}
+
+/// What is allocated on a disk, and why the rest is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survey {
+    /// The size of a sector: that of the GPT, otherwise what the medium says.
+    pub sector_size: SectorSize,
+    /// The partition table.
+    pub table: TableKind,
+    /// The partitions in disk order. A disk without a table, or with one that is not believed, has a single one
+    /// of number [`WHOLE_DISK`]. Extended partitions are not listed, only the logical ones inside.
+    pub partitions: Vec<PartitionReport>,
+    /// What is allocated: sorted, merged, inside the disk. Everything between and behind the partitions is in it.
+    pub allocated: Vec<ByteRange>,
+}
+
+/// What was found out about a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionReport {
+    /// Its number, as Linux counts.
+    pub number: u32,
+    /// Where it lies on the disk.
+    pub range: ByteRange,
+    /// What the partition table calls it.
+    pub kind: String,
+    /// What was recognised in it.
+    pub content: Content,
+    /// Whether the content was believed.
+    pub treatment: Treatment,
+    /// How much of it is allocated.
+    pub allocated: ByteLen,
+}
+
+/// Whether the free space of a partition is left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "treatment", rename_all = "kebab-case")]
+pub enum Treatment {
+    /// Free space is proven.
+    Proven {
+        /// How.
+        evidence: Evidence,
+    },
+    /// All of the partition is data.
+    Whole {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Finds out what is allocated on a disk.
+///
+/// # Errors
+/// [`SurveyError::Read`] when the disk cannot be read. Strange content is no error: what holds it is data.
+pub fn survey(disk: &dyn ReadAt, options: SurveyOptions) -> Result<Survey, SurveyError> {
+    let whole = Window::whole(disk);
+    let medium = disk.sector_size();
+    if options.raw {
+        return Ok(all_data(&whole, medium, TableKind::NotRead, &Doubt::Raw));
+    }
+    let table = match table::read(&whole, medium) {
+        Ok(table) => table,
+        Err(Stop::Read(error)) => return Err(error),
+        Err(Stop::Doubt(doubt)) => {
+            let kind = TableKind::Doubtful { reason: doubt.to_string() };
+            return Ok(all_data(&whole, medium, kind, &doubt));
+        }
+    };
+    let (sector_size, table, partitions) = match table {
+        Some(table) => (table.sector_size, table.kind, table.partitions),
+        None => (medium, TableKind::None, vec![itself(&whole)]),
+    };
+    let mut allocated = RangeList::new();
+    let mut reports = Vec::new();
+    let mut behind = 0;
+    for partition in partitions {
+        let start = partition.range.start.get();
+        // The table was checked against the disk; a partition that is not a part of it is data like any gap.
+        let Some(window) = Window::new(disk, partition.range) else { continue };
+        let found = probe(&window, &partition.kind)?;
+        let (report, ranges) = report(&partition, &found);
+        allocated.push(behind, start);
+        for range in ranges {
+            let from = start.saturating_add(range.start.get());
+            allocated.push(from, from.saturating_add(range.len.get()));
+        }
+        behind = start.saturating_add(partition.range.len.get());
+        reports.push(report);
+    }
+    allocated.push(behind, disk.len().get());
+    Ok(Survey { sector_size, table, partitions: reports, allocated: allocated.into_vec() })
+}
+
+/// Returns where a partition lies, [`WHOLE_DISK`] included; `None` when there is none of that number or the
+/// partition table cannot be trusted.
+///
+/// # Errors
+/// [`SurveyError::Read`] when the disk cannot be read.
+pub fn partition_range(disk: &dyn ReadAt, number: u32) -> Result<Option<ByteRange>, SurveyError> {
+    let whole = Window::whole(disk);
+    if number == WHOLE_DISK {
+        return Ok(Some(whole.range()));
+    }
+    match table::read(&whole, disk.sector_size()) {
+        Ok(table) => {
+            let mut partitions = table.into_iter().flat_map(|table| table.partitions);
+            Ok(partitions.find(|partition| partition.number == number).map(|partition| partition.range))
+        }
+        Err(Stop::Doubt(_)) => Ok(None),
+        Err(Stop::Read(error)) => Err(error),
+    }
+}
+
+fn itself(whole: &Window<'_>) -> Partition {
+    Partition { number: WHOLE_DISK, range: whole.range(), kind: Kind::disk() }
+}
+
+fn all_data(whole: &Window<'_>, sector_size: SectorSize, table: TableKind, doubt: &Doubt) -> Survey {
+    let partition = itself(whole);
+    let range = partition.range;
+    let report = PartitionReport {
+        number: partition.number,
+        range,
+        kind: partition.kind.name,
+        content: Content::Unknown,
+        treatment: Treatment::Whole { reason: doubt.to_string() },
+        allocated: range.len,
+    };
+    let allocated = Some(range).filter(|range| !range.len.is_zero()).into_iter().collect();
+    Survey { sector_size, table, partitions: vec![report], allocated }
+}
+
+/// Returns the report on a partition and what is allocated of it, in bytes from its start.
+fn report(partition: &Partition, found: &Probed) -> (PartitionReport, Vec<ByteRange>) {
+    let (content, treatment, ranges) = match found {
+        Probed::Proven(file_system) => {
+            let ranges = allocated_of(file_system.as_ref(), partition.range.len);
+            (file_system.name(), Treatment::Proven { evidence: file_system.evidence() }, ranges)
+        }
+        Probed::Doubted(content, doubt) => {
+            let all = ByteRange { start: sigs::ByteOffset::ZERO, len: partition.range.len };
+            (*content, Treatment::Whole { reason: doubt.to_string() }, vec![all])
+        }
+    };
+    let report = PartitionReport {
+        number: partition.number,
+        range: partition.range,
+        kind: partition.kind.name.clone(),
+        content,
+        treatment,
+        allocated: total(&ranges),
+    };
+    (report, ranges)
+}
+
+/// Collects what a file system says, kept inside its partition whatever it says.
+fn allocated_of(file_system: &dyn FileSystem, partition: ByteLen) -> Vec<ByteRange> {
+    let mut list = RangeList::new();
+    for range in file_system.allocated() {
+        let end = range.start.get().saturating_add(range.len.get());
+        list.push(range.start.get(), end.min(partition.get()));
+    }
+    list.into_vec()
+}

@@ -1,0 +1,210 @@
+//! Partition tables: where the partitions lie. What is in them is found out elsewhere.
+//!
+//! A table is believed as a whole or not at all. The rules follow what Linux sees, because that is what the
+//! user's system saw, and are stricter wherever two readings are possible.
+
+pub mod gpt;
+pub mod kind;
+pub mod mbr;
+
+use serde::{Deserialize, Serialize};
+use sigs::{ByteLen, ByteOffset, ByteRange, SectorSize};
+
+use super::content;
+use super::doubt::{Doubt, Stop};
+use super::window::Window;
+use gpt::Which;
+pub(crate) use kind::{Kind, Purpose};
+
+/// Which kind of partition table a disk has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "table", rename_all = "kebab-case")]
+pub enum TableKind {
+    /// None: one content covers all of the disk, or nothing known does.
+    None,
+    /// A DOS table, perhaps with logical partitions.
+    Mbr,
+    /// A GUID partition table.
+    Gpt,
+    /// A GUID partition table of which only the backup at the end of the disk is valid.
+    GptBackup {
+        /// What is wrong with the primary one.
+        primary: String,
+    },
+    /// Something that cannot be trusted, so that the disk is data as a whole.
+    Doubtful {
+        /// Why.
+        reason: String,
+    },
+    /// Not looked at, because everything was asked for.
+    NotRead,
+}
+
+/// Why a partition table is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableDoubt {
+    /// Two partitions share sectors.
+    #[error("partitions {first} and {second} overlap")]
+    Overlap {
+        /// The one that begins earlier.
+        first: u32,
+        /// The one that begins inside it.
+        second: u32,
+    },
+    /// A partition is not a part of the disk.
+    #[error("partition {number} reaches out of the disk")]
+    OutOfRange {
+        /// The partition.
+        number: u32,
+    },
+    /// A DOS entry has a size but no type.
+    #[error("partition {number} has a size but no type")]
+    Untyped {
+        /// The partition.
+        number: u32,
+    },
+    /// More than one entry opens a chain of logical partitions.
+    #[error("there is more than one extended partition")]
+    TwoExtended,
+    /// The chain of logical partitions is broken at this sector.
+    #[error("the extended partition table at sector {sector} is not valid")]
+    Chain {
+        /// The sector.
+        sector: u64,
+    },
+    /// The chain does not end.
+    #[error("the chain of logical partitions is a loop or too long")]
+    Loop,
+    /// The DOS table protects a GPT and has partitions of its own.
+    #[error("the partition table is a hybrid of MBR and GPT")]
+    Hybrid,
+    /// There is a protective entry but no valid GPT.
+    #[error("a GPT is announced, but neither of its copies is valid: {primary}; {backup}")]
+    NoGpt {
+        /// What is wrong with the primary one.
+        primary: String,
+        /// What is wrong with the backup.
+        backup: String,
+    },
+    /// There is a valid GPT, but the first sector does not announce it.
+    #[error("there is a GPT without a protective MBR")]
+    Unprotected,
+    /// There are valid GPTs for two sector sizes.
+    #[error("there are GPTs for two sector sizes")]
+    TwoSectorSizes,
+    /// Both copies of the GPT are valid and say different things.
+    #[error("the two copies of the GPT differ")]
+    CopiesDiffer,
+    /// There is a partition table, and the superblock of something that covers the whole disk.
+    #[error("there is a partition table, and {0} that covers the whole disk")]
+    AlsoWhole(content::Content),
+}
+
+/// A partition as the table has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Partition {
+    pub(crate) number: u32,
+    pub(crate) range: ByteRange,
+    pub(crate) kind: Kind,
+}
+
+/// A believed partition table.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) kind: TableKind,
+    pub(crate) sector_size: SectorSize,
+    /// In disk order, not overlapping, inside the disk.
+    pub(crate) partitions: Vec<Partition>,
+}
+
+/// Reads the partition table of a disk, or `None` when it has none.
+pub(crate) fn read(disk: &Window<'_>, medium: SectorSize) -> Result<Option<Table>, Stop> {
+    let first = disk.fetch(0, 512)?;
+    let (primary, sector_size) = gpt::find_primary(disk, medium)?;
+    let entries = mbr::entries(&first);
+    let protective = entries.iter().flatten().any(mbr::Entry::is_protective);
+
+    if !protective && primary.is_ok() {
+        return Err(TableDoubt::Unprotected.into());
+    }
+    let mut table = if protective {
+        if entries.iter().flatten().count() > 1 {
+            return Err(TableDoubt::Hybrid.into());
+        }
+        read_gpt(disk, primary, sector_size, medium)?
+    } else if entries.iter().flatten().next().is_some() {
+        let partitions = mbr::partitions(disk, medium, &entries)?;
+        Table { kind: TableKind::Mbr, sector_size: medium, partitions }
+    } else if gpt::find_backup(disk, medium)?.is_ok() {
+        // The start of a partitioned disk was wiped; what else is found at its start may be older still.
+        return Err(TableDoubt::Unprotected.into());
+    } else {
+        return Ok(None);
+    };
+    refuse_whole(disk)?;
+    table.partitions.sort_by_key(|partition| partition.range.start);
+    refuse_overlaps(disk.range().len, &table.partitions)?;
+    Ok(Some(table))
+}
+
+fn read_gpt(
+    disk: &Window<'_>,
+    primary: Result<gpt::Gpt, gpt::Invalid>,
+    sector_size: SectorSize,
+    medium: SectorSize,
+) -> Result<Table, Stop> {
+    let invalid = match primary {
+        Ok(gpt) => {
+            // The copy named by the primary is the one that counts: on a disk that grew, or got the image of a
+            // smaller one, the last sector holds nothing or something stale.
+            let copy = gpt::read(disk, sector_size, Which::Backup { lba: gpt.other_lba })?;
+            if copy.is_ok_and(|copy| copy.entries != gpt.entries || copy.disk_guid != gpt.disk_guid) {
+                return Err(TableDoubt::CopiesDiffer.into());
+            }
+            return Ok(Table { kind: TableKind::Gpt, sector_size, partitions: gpt.partitions(sector_size)? });
+        }
+        Err(invalid) => invalid.to_string(),
+    };
+    match gpt::find_backup(disk, medium)? {
+        Ok((gpt, sector_size)) => {
+            let kind = TableKind::GptBackup { primary: invalid };
+            Ok(Table { kind, sector_size, partitions: gpt.partitions(sector_size)? })
+        }
+        Err(backup) => Err(TableDoubt::NoGpt { primary: invalid, backup: backup.to_string() }.into()),
+    }
+}
+
+/// A superblock for the whole disk next to a table: one of them is stale.
+fn refuse_whole(disk: &Window<'_>) -> Result<(), Stop> {
+    if let Some(content) = content::ext_claim(&disk.fetch(super::ext::SUPERBLOCK_AT, 1024)?) {
+        return Err(TableDoubt::AlsoWhole(content).into());
+    }
+    if super::swap::claims(disk)? {
+        return Err(TableDoubt::AlsoWhole(content::Content::Swap).into());
+    }
+    Ok(())
+}
+
+fn refuse_overlaps(disk: ByteLen, sorted: &[Partition]) -> Result<(), Doubt> {
+    let mut earlier: Option<(u32, ByteOffset)> = None;
+    for partition in sorted {
+        let number = partition.number;
+        let end = partition.range.checked_end().filter(|end| end.get() <= disk.get());
+        let Some(end) = end else { return Err(TableDoubt::OutOfRange { number }.into()) };
+        if let Some((first, earlier_end)) = earlier
+            && partition.range.start < earlier_end
+        {
+            return Err(TableDoubt::Overlap { first, second: number }.into());
+        }
+        earlier = Some((number, end));
+    }
+    Ok(())
+}
+
+/// Returns the bytes of `count` sectors from `first`, or `None` past the number range.
+fn sectors(size: SectorSize, first: u64, count: u64) -> Option<ByteRange> {
+    let bytes = u64::from(size.bytes());
+    let start = ByteOffset::new(first.checked_mul(bytes)?);
+    let range = ByteRange { start, len: ByteLen::new(count.checked_mul(bytes)?) };
+    range.checked_end().map(|_| range)
+}

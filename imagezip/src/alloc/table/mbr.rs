@@ -1,0 +1,145 @@
+//! The DOS partition table: four entries of 16 bytes at byte 446 of the first sector, and `55 aa` at byte 510.
+//!
+//! ```text
+//! entry: 0 boot flag (00 or 80)  1..4 CHS  4 type  5..8 CHS  8..12 first sector  12..16 sectors
+//! ```
+//!
+//! An extended entry (05, 0f, 85) opens a chain: each link is a sector of the same form, whose first entry is a
+//! logical partition (counted from that sector) and whose second is the next link (counted from the extended one).
+
+use sigs::{ByteRange, SectorSize};
+
+use super::{Kind, Partition, TableDoubt, sectors};
+use crate::alloc::bytes::{has, u8_at, u32_at};
+use crate::alloc::doubt::Stop;
+use crate::alloc::window::Window;
+
+/// The type of the entry that keeps old tools away from a GPT.
+const PROTECTIVE: u8 = 0xEE;
+const EXTENDED: [u8; 3] = [0x05, 0x0F, 0x85];
+const ENTRIES_AT: usize = 446;
+const ENTRY_LEN: usize = 16;
+/// The number Linux gives to the first logical partition.
+const FIRST_LOGICAL: u32 = 5;
+/// Linux stops here as well.
+const MOST_LOGICAL: u32 = 100;
+
+/// An entry that is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    kind: u8,
+    first: u32,
+    count: u32,
+}
+
+impl Entry {
+    /// Returns true for the entry that announces a GPT.
+    pub(crate) fn is_protective(&self) -> bool {
+        self.kind == PROTECTIVE
+    }
+}
+
+/// Returns true if the sector ends like a boot sector and has anything at all where partitions stand.
+pub(crate) fn fills_table(sector: &[u8]) -> bool {
+    has(sector, 510, &[0x55, 0xAA]) && sector.get(ENTRIES_AT..510).is_some_and(|area| area.iter().any(|b| *b != 0))
+}
+
+/// Returns the four entries of a sector, `None` where one is unused; all `None` when the sector is not a table,
+/// which is the case as well when a boot flag is neither 00 nor 80 (then it is boot code).
+pub(crate) fn entries(sector: &[u8]) -> [Option<Entry>; 4] {
+    let mut entries = [None; 4];
+    if !has(sector, 510, &[0x55, 0xAA]) {
+        return entries;
+    }
+    for (slot, at) in entries.iter_mut().zip((ENTRIES_AT..).step_by(ENTRY_LEN)) {
+        let fields = (u8_at(sector, at), u8_at(sector, at + 4), u32_at(sector, at + 8), u32_at(sector, at + 12));
+        let (Some(flag), Some(kind), Some(first), Some(count)) = fields else { return [None; 4] };
+        if flag & 0x7F != 0 {
+            return [None; 4];
+        }
+        // Linux looks at the size alone to see whether an entry is used.
+        *slot = (count != 0).then_some(Entry { kind, first, count });
+    }
+    entries
+}
+
+/// Returns the primary and the logical partitions.
+pub(crate) fn partitions(
+    disk: &Window<'_>,
+    sector_size: SectorSize,
+    entries: &[Option<Entry>; 4],
+) -> Result<Vec<Partition>, Stop> {
+    let mut partitions = Vec::new();
+    let mut extended = None;
+    for (number, entry) in (1..).zip(entries) {
+        let Some(entry) = entry else { continue };
+        if EXTENDED.contains(&entry.kind) {
+            if extended.replace((number, *entry)).is_some() {
+                return Err(TableDoubt::TwoExtended.into());
+            }
+        } else {
+            partitions.push(partition(number, entry, 0, sector_size)?);
+        }
+    }
+    if let Some((number, entry)) = extended {
+        let outer = place(number, &entry, 0, sector_size)?;
+        let inside = |range: ByteRange| range.checked_end() <= outer.checked_end();
+        if partitions.iter().any(|primary| overlap(primary.range, outer)) {
+            return Err(TableDoubt::Overlap { first: number, second: number }.into());
+        }
+        let logical = logical(disk, sector_size, entry.first)?;
+        if let Some(outside) = logical.iter().find(|partition| !inside(partition.range)) {
+            return Err(TableDoubt::OutOfRange { number: outside.number }.into());
+        }
+        partitions.extend(logical);
+    }
+    Ok(partitions)
+}
+
+fn logical(disk: &Window<'_>, sector_size: SectorSize, extended: u32) -> Result<Vec<Partition>, Stop> {
+    let mut partitions = Vec::new();
+    let mut number = FIRST_LOGICAL;
+    let mut link = u64::from(extended);
+    for _ in 0..MOST_LOGICAL {
+        let broken = || TableDoubt::Chain { sector: link };
+        let at = sectors(sector_size, link, 1).ok_or_else(broken)?;
+        let sector = disk.fetch(at.start.get(), 512)?;
+        if !has(&sector, 510, &[0x55, 0xAA]) {
+            return Err(broken().into());
+        }
+        let [first, next, None, None] = entries(&sector) else { return Err(broken().into()) };
+        if fills_table(&sector) && first.is_none() && next.is_none() {
+            return Err(broken().into());
+        }
+        if let Some(entry) = first {
+            if EXTENDED.contains(&entry.kind) || entry.is_protective() {
+                return Err(broken().into());
+            }
+            partitions.push(partition(number, &entry, link, sector_size)?);
+            number += 1;
+        }
+        let Some(entry) = next else { return Ok(partitions) };
+        if !EXTENDED.contains(&entry.kind) {
+            return Err(broken().into());
+        }
+        link = u64::from(extended) + u64::from(entry.first);
+    }
+    Err(TableDoubt::Loop.into())
+}
+
+fn partition(number: u32, entry: &Entry, base: u64, sector_size: SectorSize) -> Result<Partition, TableDoubt> {
+    if entry.kind == 0 {
+        return Err(TableDoubt::Untyped { number });
+    }
+    Ok(Partition { number, range: place(number, entry, base, sector_size)?, kind: Kind::of_mbr(entry.kind) })
+}
+
+fn place(number: u32, entry: &Entry, base: u64, sector_size: SectorSize) -> Result<ByteRange, TableDoubt> {
+    // Sector 0 of a table is the table itself.
+    let range = base.checked_add(u64::from(entry.first)).filter(|_| entry.first != 0);
+    range.and_then(|first| sectors(sector_size, first, u64::from(entry.count))).ok_or(TableDoubt::OutOfRange { number })
+}
+
+fn overlap(a: ByteRange, b: ByteRange) -> bool {
+    Some(a.start) < b.checked_end() && Some(b.start) < a.checked_end()
+}
