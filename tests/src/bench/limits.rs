@@ -1,0 +1,135 @@
+//! What this machine can do at most, measured by `openssl speed`, `zstd -b` and `dd conv=fsync` in the same run.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+use super::workload::Workload;
+
+/// Rates in bytes a second on all cores, and how they were measured.
+#[derive(Debug, Serialize)]
+pub(super) struct Limits {
+    pub(super) cores: usize,
+    pub(super) sha256: f64,
+    pub(super) zstd_changed: f64,
+    pub(super) zstd_changed_bytes: u64,
+    pub(super) zstd_allocated: f64,
+    pub(super) unzstd_allocated: f64,
+    pub(super) write: f64,
+    pub(super) commands: Vec<String>,
+}
+
+impl Limits {
+    pub(super) fn measure(workload: &Workload, out: &Path) -> anyhow::Result<Self> {
+        let cores = thread::available_parallelism()?.get();
+        let multi = cores.to_string();
+        let mut commands = Vec::new();
+        let sha256 = openssl_sha256(&multi, &mut commands)?;
+        let (zstd_changed, _, zstd_changed_bytes) = zstd(&workload.changed_blocks, cores, &mut commands)?;
+        let (zstd_allocated, unzstd_allocated, _) = zstd(&workload.allocated_sample, cores, &mut commands)?;
+        let write = dd(&workload.base, &out.join("dd.img"), &mut commands)?;
+        Ok(Self {
+            cores,
+            sha256,
+            zstd_changed,
+            zstd_changed_bytes,
+            zstd_allocated,
+            unzstd_allocated,
+            write,
+            commands,
+        })
+    }
+}
+
+fn say(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+fn run(command: &mut Command) -> anyhow::Result<Output> {
+    let output = command.output().with_context(|| format!("run {}", say(command)))?;
+    if !output.status.success() {
+        bail!("{}: {}", say(command), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(output)
+}
+
+fn openssl_sha256(multi: &str, commands: &mut Vec<String>) -> anyhow::Result<f64> {
+    let mut command = Command::new("openssl");
+    command.args(["speed", "-seconds", "3", "-bytes", "4096", "-multi", multi, "sha256"]);
+    let text = String::from_utf8(run(&mut command)?.stdout)?;
+    commands.push(say(&command));
+    // The last line: `sha256     1736634.37k`, in thousands of bytes a second over all processes.
+    let rate = text.lines().rev().find_map(|line| line.strip_prefix("sha256")?.trim().strip_suffix('k'));
+    Ok(rate.context("openssl speed did not print a rate")?.trim().parse::<f64>()? * 1000.0)
+}
+
+/// Runs one benchmark a core at the same time and adds up: rates of packing and unpacking, and the packed size.
+fn zstd(file: &Path, cores: usize, commands: &mut Vec<String>) -> anyhow::Result<(f64, f64, u64)> {
+    let one = || {
+        let mut command = Command::new("zstd");
+        command.args(["-b3", "-i3", "-B1048576", "-q"]).arg(file);
+        command
+    };
+    commands.push(format!("{} ({cores} at once)", say(&one())));
+    let runs: Vec<anyhow::Result<Output>> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(|| run(&mut one()))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked"))).collect()
+    });
+    let (mut pack, mut unpack, mut size) = (0.0, 0.0, 0);
+    for output in runs {
+        let output = output?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let (p, u, s) = parse_zstd(&text).with_context(|| format!("zstd -b said {text:?}"))?;
+        pack += p;
+        unpack += u;
+        size = s;
+    }
+    Ok((pack, unpack, size))
+}
+
+/// Reads `-3#name :  10485760 ->   2409740 (x4.351),  480.7 MB/s, 1750.2 MB/s` or the short form of `-q`:
+/// `-3   2409740 (4.351)  480.7 MB/s 1750.2 MB/s  name`.
+fn parse_zstd(text: &str) -> Option<(f64, f64, u64)> {
+    let line = text.rsplit(['\r', '\n']).find(|line| line.matches("MB/s").count() == 2)?;
+    let mut rates = line.split("MB/s").filter_map(|piece| piece.split_whitespace().last()?.parse::<f64>().ok());
+    let (pack, unpack) = (rates.next()?, rates.next()?);
+    let size = line.split('(').next()?.split_whitespace().last()?.parse().ok()?;
+    Some((pack * 1e6, unpack * 1e6, size))
+}
+
+fn dd(from: &Path, to: &Path, commands: &mut Vec<String>) -> anyhow::Result<f64> {
+    const MIB: u32 = 1024;
+    let mut command = Command::new("dd");
+    command.arg(format!("if={}", from.display())).arg(format!("of={}", to.display()));
+    command.args(["bs=1M", &format!("count={MIB}"), "conv=fsync"]).stderr(Stdio::null());
+    let mut seconds: Vec<f64> = Vec::new();
+    for _ in 0..3 {
+        let begin = Instant::now();
+        run(&mut command)?;
+        seconds.push(begin.elapsed().as_secs_f64());
+        File::open(to)?.sync_all()?;
+        std::fs::remove_file(to)?;
+    }
+    commands.push(say(&command));
+    seconds.sort_by(f64::total_cmp);
+    Ok(f64::from(MIB) * 1024.0 * 1024.0 / seconds[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_zstd_are_read() {
+        let long = " 3#disk.img         :  10485760 ->   2409740 (x4.351),  480.7 MB/s, 1750.2 MB/s \n";
+        assert_eq!(parse_zstd(long), Some((480.7e6, 1750.2e6, 2_409_740)));
+        let short = "-3   2409740 (4.351)  480.7 MB/s 1750.2 MB/s  disk.img\n";
+        assert_eq!(parse_zstd(short), Some((480.7e6, 1750.2e6, 2_409_740)));
+    }
+}
