@@ -1,0 +1,150 @@
+//! Files to and from boss as streams: memory does not grow with them, and their digest is computed on the way.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::StreamExt as _;
+use reqwest::header::CONTENT_LENGTH;
+use reqwest::{Body, RequestBuilder, Response};
+use sha2::{Digest as _, Sha256};
+use sigs::{ByteLen, Digest};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::io::ReaderStream;
+
+use super::{ClientError, STALL_TIMEOUT, Transport};
+
+/// How much is read or written at once.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// A local file to send: its digest, and how much of it was sent.
+#[derive(Clone, Debug)]
+pub struct FileUpload {
+    path: PathBuf,
+    digest: Digest,
+    bytes: ByteLen,
+    sent: Arc<AtomicU64>,
+}
+
+impl FileUpload {
+    /// Reads a file once for its digest.
+    ///
+    /// # Errors
+    /// [`ClientError::File`].
+    pub async fn open(path: &Path) -> Result<Self, ClientError> {
+        let failed = |source| ClientError::File { action: "read", path: path.to_owned(), source };
+        let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
+        let mut hasher = Sha256::new();
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut bytes = 0_u64;
+        loop {
+            let read = file.read(&mut piece).await.map_err(failed)?;
+            if read == 0 {
+                break;
+            }
+            hasher.update(&piece[..read]);
+            bytes += ByteLen::of(&piece[..read]).get();
+        }
+        let digest = Digest::from_bytes(hasher.finalize().into());
+        Ok(Self { path: path.to_owned(), digest, bytes: ByteLen::new(bytes), sent: Arc::default() })
+    }
+
+    /// Returns the digest.
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Returns the size.
+    pub const fn bytes(&self) -> ByteLen {
+        self.bytes
+    }
+
+    /// Returns the counter of bytes given to the network, for showing progress.
+    pub fn sent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.sent)
+    }
+}
+
+impl Transport {
+    /// Sends a file as the body of a request. Gives up when nothing moves for [`STALL_TIMEOUT`].
+    pub(super) async fn upload(&self, request: RequestBuilder, file: &FileUpload) -> Result<Response, ClientError> {
+        let failed = |source| ClientError::File { action: "read", path: file.path.clone(), source };
+        let open = tokio::fs::File::open(&file.path).await.map_err(failed)?;
+        let sent = file.sent();
+        sent.store(0, Ordering::Relaxed);
+        let count = Arc::clone(&sent);
+        let stream = ReaderStream::with_capacity(open, PIECE_BYTES).inspect(move |piece| {
+            if let Ok(piece) = piece {
+                count.fetch_add(ByteLen::of(piece).get(), Ordering::Relaxed);
+            }
+        });
+        // A length up front lets boss refuse what does not fit before it is sent.
+        let request = request.header(CONTENT_LENGTH, file.bytes.get()).body(Body::wrap_stream(stream));
+        let mut sending = std::pin::pin!(self.send(request));
+        let mut seen = 0;
+        loop {
+            match tokio::time::timeout(STALL_TIMEOUT, &mut sending).await {
+                Ok(result) => return result,
+                Err(stalled) => {
+                    let now = sent.load(Ordering::Relaxed);
+                    if now == seen {
+                        return Err(self.unreachable(stalled));
+                    }
+                    seen = now;
+                }
+            }
+        }
+    }
+
+    /// Receives the body of an answer into a new file, and keeps it only if it is what was asked for.
+    pub(super) async fn download(
+        &self,
+        request: RequestBuilder,
+        expected: Digest,
+        bytes: ByteLen,
+        path: &Path,
+    ) -> Result<(), ClientError> {
+        let answer = tokio::time::timeout(STALL_TIMEOUT, self.send(request)).await;
+        let mut response = answer.map_err(|stalled| self.unreachable(stalled))??;
+        let result = self.receive(&mut response, expected, bytes, path).await;
+        if result.is_err() {
+            // The error that is returned says more than one about a leftover would.
+            drop(tokio::fs::remove_file(path).await);
+        }
+        result
+    }
+
+    async fn receive(
+        &self,
+        response: &mut Response,
+        expected: Digest,
+        bytes: ByteLen,
+        path: &Path,
+    ) -> Result<(), ClientError> {
+        let failed = |source| ClientError::File { action: "write", path: path.to_owned(), source };
+        let url = response.url().to_string();
+        let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
+        let mut hasher = Sha256::new();
+        let mut received = 0_u64;
+        loop {
+            let chunk = tokio::time::timeout(STALL_TIMEOUT, response.chunk()).await;
+            let chunk = chunk.map_err(|stalled| self.unreachable(stalled))?;
+            let Some(chunk) = chunk.map_err(|error| self.unreachable(error.without_url()))? else { break };
+            received += ByteLen::of(&chunk).get();
+            hasher.update(&chunk);
+            if received > bytes.get() {
+                break;
+            }
+            file.write_all(&chunk).await.map_err(failed)?;
+        }
+        file.flush().await.map_err(failed)?;
+        let found = Digest::from_bytes(hasher.finalize().into());
+        if received < bytes.get() && response.content_length().is_none_or(|length| length != received) {
+            return Err(self.unreachable(format!("the answer broke off after {received} of {bytes} bytes")));
+        }
+        if found != expected || received != bytes.get() {
+            return Err(ClientError::WrongBytes { url, bytes: received, found, expected });
+        }
+        Ok(())
+    }
+}
