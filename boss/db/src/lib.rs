@@ -5,6 +5,7 @@
 
 pub mod boots;
 pub mod captures;
+mod columns;
 pub mod error;
 pub mod events;
 pub mod experiments;
