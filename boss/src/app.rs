@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::power::PowerDriver;
 use crate::sealing::BossKeys;
-use crate::store::ImageStore;
+use crate::store::{ImageStore, Staging};
 
 /// The parts of a running boss. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct App {
     pub config: Arc<Config>,
     /// Images and swap state.
     pub store: Arc<dyn ImageStore>,
+    /// What of captures has arrived.
+    pub staging: Arc<Staging>,
     /// Machines on and off.
     pub power: Arc<dyn PowerDriver>,
     /// boss's own signing key and those it believes.

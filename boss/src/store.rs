@@ -1,1 +1,151 @@
-//! store
+//! Images and swap state on disk: immutable objects named by their digest, and what is still arriving.
+
+mod local;
+mod lock;
+mod staging;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use boss_api::ErrorCode;
+use sigs::{ByteLen, ByteOffset, ByteRange, Digest, ReadAt};
+use tokio::io::AsyncRead;
+
+use crate::error::AppError;
+
+pub use local::{LocalStore, make_private_dir};
+pub use lock::StateLock;
+pub use staging::{Finished, Staging};
+
+/// What a store returns.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+/// Bytes on their way in or out.
+pub type ByteStream = Pin<Box<dyn AsyncRead + Send>>;
+
+/// Whether an object was new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is stored now, durably.
+    Stored,
+    /// It was there.
+    Present,
+}
+
+/// An object in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredObject {
+    /// Its name.
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: ByteLen,
+}
+
+/// Immutable objects, named by the digest of their bytes.
+pub trait ImageStore: Send + Sync + std::fmt::Debug {
+    /// Stores bytes under their digest, durably, unless they are there.
+    /// Refuses bytes that do not have the digest, and more than `limit` of them; then nothing is stored.
+    fn put_if_absent<'a>(&'a self, digest: Digest, limit: ByteLen, bytes: ByteStream) -> StoreFuture<'a, Put>;
+
+    /// Takes over a finished file of this machine, already flushed, as the object `digest`, unless that is there.
+    /// The caller computed the digest from the file. The file is gone afterwards.
+    fn put_file<'a>(&'a self, digest: Digest, file: &'a Path) -> StoreFuture<'a, Put>;
+
+    /// Returns the bytes of an object, or of a range of it.
+    fn get(&self, digest: Digest, range: Option<ByteRange>) -> StoreFuture<'_, (ByteLen, ByteStream)>;
+
+    /// Opens an object to read it at any place. With `from_medium` what is cached is dropped first, so that the
+    /// bytes read are those that were stored.
+    fn open(&self, digest: Digest, from_medium: bool) -> StoreFuture<'_, Arc<dyn ReadAt>>;
+
+    /// Returns the size of an object, if it is there.
+    fn head(&self, digest: Digest) -> StoreFuture<'_, Option<ByteLen>>;
+
+    /// Returns all objects.
+    fn list(&self) -> StoreFuture<'_, Vec<StoredObject>>;
+
+    /// Removes an object; that it was not there is no error.
+    fn delete(&self, digest: Digest) -> StoreFuture<'_, ()>;
+
+    /// Returns where an object lies, for the view of links, where the store is a directory of this machine.
+    fn path_of(&self, digest: Digest) -> Option<PathBuf>;
+}
+
+/// Why the store refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The bytes are not what they were announced as.
+    #[error("the bytes have the digest {found}, not {expected}: they were damaged on the way; nothing was stored")]
+    WrongDigest {
+        /// Announced.
+        expected: Digest,
+        /// Computed.
+        found: Digest,
+    },
+    /// Too many bytes.
+    #[error("more than the {limit} bytes that are accepted here")]
+    TooLarge {
+        /// How many are accepted.
+        limit: ByteLen,
+    },
+    /// No such object.
+    #[error("the store has no object {0}")]
+    Missing(Digest),
+    /// A range that is not inside the object.
+    #[error("the range from {start} is not inside the object {digest}")]
+    BadRange {
+        /// Of which object.
+        digest: Digest,
+        /// Where it begins.
+        start: ByteOffset,
+    },
+    /// No room.
+    #[error("the store is full: nothing was stored; make room in the state directory and try again")]
+    NoSpace(#[source] io::Error),
+    /// The sender stopped, or the way broke.
+    #[error("receive the bytes")]
+    Receive(#[source] io::Error),
+    /// The medium failed.
+    #[error("{what} {path}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it did not work.
+        #[source]
+        source: io::Error,
+    },
+    /// The contents of a capture do not fit what arrived.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl StoreError {
+    pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_path_buf();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace(source),
+            _ => Self::Io { what, path, source },
+        }
+    }
+}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::WrongDigest { .. } | StoreError::Refused(_) => {
+                Self::new(ErrorCode::VerificationFailed, error.to_string())
+            }
+            StoreError::TooLarge { .. } => Self::new(ErrorCode::TooLarge, error.to_string()),
+            StoreError::Missing(_) => Self::new(ErrorCode::NotFound, error.to_string()),
+            StoreError::BadRange { .. } => Self::new(ErrorCode::BadRequest, error.to_string()),
+            StoreError::NoSpace(_) => Self::new(ErrorCode::NoSpace, error.to_string()),
+            StoreError::Receive(source) => {
+                Self::new(ErrorCode::BadRequest, format!("the bytes did not arrive whole: {source}; send them again"))
+            }
+            StoreError::Io { .. } => Self::internal(error),
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Objects as files of this machine, durable before anybody is told that they are stored.
+//!
+//! An object is written under a temporary name in the same file system, flushed, renamed to its digest without ever
+//! replacing another, and its directory flushed. A flush that fails is final for that attempt: the kernel may have
+//! dropped the bytes it could not write, so flushing again would lie.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Advice, CWD, RenameFlags};
+use sha2::{Digest as _, Sha256};
+use sigs::{ByteLen, ByteOffset, ByteRange, Digest, FileSource, ReadAt};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+
+use super::{ByteStream, ImageStore, Put, StoreError, StoreFuture, StoredObject};
+
+/// How much is read and hashed at a time while bytes arrive.
+const COPY_BYTES: usize = 256 << 10;
+
+/// The store in `<state>/store`.
+#[derive(Clone, Debug)]
+pub struct LocalStore {
+    objects: PathBuf,
+    partial: PathBuf,
+}
+
+/// Makes a directory and its parents, for this user only.
+///
+/// # Errors
+/// What the system says.
+pub fn make_private_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+impl LocalStore {
+    /// Opens the store, and clears away what a killed boss had not finished.
+    ///
+    /// # Errors
+    /// [`StoreError`] naming the directory.
+    pub fn open(state: &Path) -> Result<Self, StoreError> {
+        let store = Self { objects: state.join("store/objects"), partial: state.join("store/partial") };
+        for folder in [&store.objects, &store.partial] {
+            make_private_dir(folder).map_err(StoreError::io("make the directory", folder))?;
+        }
+        for folder in [state, &state.join("store")] {
+            sync_dir(folder)?;
+        }
+        let left = fs::read_dir(&store.partial).map_err(StoreError::io("list", &store.partial))?;
+        for entry in left {
+            let path = entry.map_err(StoreError::io("list", &store.partial))?.path();
+            fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+        }
+        Ok(store)
+    }
+
+    fn object(&self, digest: Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.objects.join(&name[..2]).join(name)
+    }
+
+    async fn receive(&self, digest: Digest, limit: ByteLen, mut bytes: ByteStream) -> Result<Put, StoreError> {
+        if fs::exists(self.object(digest)).map_err(StoreError::io("look for", &self.object(digest)))? {
+            return Ok(Put::Present);
+        }
+        let partial = Partial::new(self.partial.join(uuid::Uuid::now_v7().to_string()));
+        let failed = || StoreError::io("write", &partial.path);
+        let file = File::options().write(true).create_new(true).mode(0o400).open(&partial.path).map_err(failed())?;
+        let mut file = tokio::fs::File::from_std(file);
+        let (mut hash, mut total, mut buf) = (Sha256::new(), 0_u64, vec![0; COPY_BYTES]);
+        loop {
+            let n = bytes.read(&mut buf).await.map_err(StoreError::Receive)?;
+            if n == 0 {
+                break;
+            }
+            total = total.saturating_add(ByteLen::of(&buf[..n]).get());
+            if total > limit.get() {
+                return Err(StoreError::TooLarge { limit });
+            }
+            hash.update(&buf[..n]);
+            file.write_all(&buf[..n]).await.map_err(failed())?;
+        }
+        let found = Digest::from_bytes(hash.finalize().into());
+        if found != digest {
+            return Err(StoreError::WrongDigest { expected: digest, found });
+        }
+        file.sync_all().await.map_err(failed())?;
+        drop(file);
+        let store = self.clone();
+        blocking(move || store.publish(digest, &partial.path)).await
+    }
+
+    /// Gives a flushed file its final name.
+    fn publish(&self, digest: Digest, file: &Path) -> Result<Put, StoreError> {
+        let object = self.object(digest);
+        let folder = object.parent().unwrap_or(&self.objects);
+        make_private_dir(folder).map_err(StoreError::io("make the directory", folder))?;
+        // Always: another writer may have made the folder and died before it was durable.
+        sync_dir(&self.objects)?;
+        let put = match rustix::fs::renameat_with(CWD, file, CWD, &object, RenameFlags::NOREPLACE) {
+            Ok(()) => Put::Stored,
+            Err(rustix::io::Errno::EXIST) => {
+                fs::remove_file(file).map_err(StoreError::io("remove", file))?;
+                Put::Present
+            }
+            Err(error) => return Err(StoreError::io("name", &object)(error.into())),
+        };
+        sync_dir(folder)?;
+        Ok(put)
+    }
+
+    fn open_object(&self, digest: Digest, from_medium: bool) -> Result<Arc<dyn ReadAt>, StoreError> {
+        let path = self.object(digest);
+        let source = FileSource::open(&path).map_err(|error| missing_or(error, digest, &path))?;
+        if from_medium {
+            // The pages are clean, they were flushed before the object got its name; so they really go.
+            rustix::fs::fadvise(source.file(), 0, None, Advice::DontNeed)
+                .map_err(|error| StoreError::io("drop from the cache", &path)(error.into()))?;
+        }
+        Ok(Arc::new(source))
+    }
+
+    fn all(&self) -> Result<Vec<StoredObject>, StoreError> {
+        let mut found = Vec::new();
+        for folder in fs::read_dir(&self.objects).map_err(StoreError::io("list", &self.objects))? {
+            let folder = folder.map_err(StoreError::io("list", &self.objects))?.path();
+            for entry in fs::read_dir(&folder).map_err(StoreError::io("list", &folder))? {
+                let entry = entry.map_err(StoreError::io("list", &folder))?;
+                let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+                let meta = entry.metadata().map_err(StoreError::io("look at", &entry.path()))?;
+                found.push(StoredObject { digest, bytes: ByteLen::new(meta.len()) });
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl ImageStore for LocalStore {
+    fn put_if_absent<'a>(&'a self, digest: Digest, limit: ByteLen, bytes: ByteStream) -> StoreFuture<'a, Put> {
+        Box::pin(self.receive(digest, limit, bytes))
+    }
+
+    fn put_file<'a>(&'a self, digest: Digest, file: &'a Path) -> StoreFuture<'a, Put> {
+        let (store, file) = (self.clone(), file.to_path_buf());
+        Box::pin(blocking(move || store.publish(digest, &file)))
+    }
+
+    fn get(&self, digest: Digest, range: Option<ByteRange>) -> StoreFuture<'_, (ByteLen, ByteStream)> {
+        Box::pin(async move {
+            let path = self.object(digest);
+            let mut file = tokio::fs::File::open(&path).await.map_err(|error| missing_or(error, digest, &path))?;
+            let size = file.metadata().await.map_err(StoreError::io("look at", &path))?.len();
+            let range = range.unwrap_or(ByteRange { start: ByteOffset::ZERO, len: ByteLen::new(size) });
+            if range.checked_end().is_none_or(|end| end.get() > size) {
+                return Err(StoreError::BadRange { digest, start: range.start });
+            }
+            file.seek(io::SeekFrom::Start(range.start.get())).await.map_err(StoreError::io("seek in", &path))?;
+            let stream: ByteStream = Box::pin(file.take(range.len.get()));
+            Ok((range.len, stream))
+        })
+    }
+
+    fn open(&self, digest: Digest, from_medium: bool) -> StoreFuture<'_, Arc<dyn ReadAt>> {
+        let store = self.clone();
+        Box::pin(blocking(move || store.open_object(digest, from_medium)))
+    }
+
+    fn head(&self, digest: Digest) -> StoreFuture<'_, Option<ByteLen>> {
+        Box::pin(async move {
+            let path = self.object(digest);
+            match tokio::fs::metadata(&path).await {
+                Ok(meta) => Ok(Some(ByteLen::new(meta.len()))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(StoreError::io("look at", &path)(error)),
+            }
+        })
+    }
+
+    fn list(&self) -> StoreFuture<'_, Vec<StoredObject>> {
+        let store = self.clone();
+        Box::pin(blocking(move || store.all()))
+    }
+
+    fn delete(&self, digest: Digest) -> StoreFuture<'_, ()> {
+        let store = self.clone();
+        Box::pin(blocking(move || {
+            let path = store.object(digest);
+            match fs::remove_file(&path) {
+                Ok(()) => sync_dir(path.parent().unwrap_or(&store.objects)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(StoreError::io("remove", &path)(error)),
+            }
+        }))
+    }
+
+    fn path_of(&self, digest: Digest) -> Option<PathBuf> {
+        Some(self.object(digest))
+    }
+}
+
+/// A file under a temporary name; gone when it was not published.
+struct Partial {
+    path: PathBuf,
+}
+
+impl Partial {
+    fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Published: it has another name. Not published: a file nobody refers to; the next start clears it at latest.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => {
+            Err(StoreError::Io { what: "work on", path: PathBuf::from("the store"), source: io::Error::other(error) })
+        }
+    }
+}
+
+pub(super) fn sync_dir(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(StoreError::io("flush the directory", path))
+}
+
+fn missing_or(error: io::Error, digest: Digest, path: &Path) -> StoreError {
+    if error.kind() == io::ErrorKind::NotFound {
+        StoreError::Missing(digest)
+    } else {
+        StoreError::io("open", path)(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn stream(bytes: &[u8]) -> ByteStream {
+        Box::pin(io::Cursor::new(bytes.to_vec()))
+    }
+
+    const LIMIT: ByteLen = ByteLen::new(1 << 20);
+
+    #[tokio::test]
+    async fn an_object_is_stored_once_and_read_back_whole_and_in_part() {
+        let state = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(state.path()).unwrap();
+        let digest = Digest::of(b"hello");
+        assert_eq!(store.put_if_absent(digest, LIMIT, stream(b"hello")).await.unwrap(), Put::Stored);
+        assert_eq!(store.put_if_absent(digest, LIMIT, stream(b"hello")).await.unwrap(), Put::Present);
+        assert_eq!(store.head(digest).await.unwrap(), Some(ByteLen::new(5)));
+        let range = ByteRange { start: ByteOffset::new(1), len: ByteLen::new(3) };
+        let (len, mut bytes) = store.get(digest, Some(range)).await.unwrap();
+        let mut text = String::new();
+        bytes.read_to_string(&mut text).await.unwrap();
+        assert_eq!((len.get(), text.as_str()), (3, "ell"));
+        let past = ByteRange { start: ByteOffset::new(3), len: ByteLen::new(3) };
+        assert!(matches!(store.get(digest, Some(past)).await, Err(StoreError::BadRange { .. })));
+        let mut buf = [0; 5];
+        store.open(digest, true).await.unwrap().read_exact_at(&mut buf, ByteOffset::ZERO).unwrap();
+        assert_eq!(&buf, b"hello");
+        assert_eq!(store.list().await.unwrap().len(), 1);
+        let mode = fs::metadata(state.path().join("store")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        store.delete(digest).await.unwrap();
+        assert!(matches!(store.open(digest, false).await, Err(StoreError::Missing(_))));
+    }
+
+    #[tokio::test]
+    async fn damaged_and_oversized_bytes_leave_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(state.path()).unwrap();
+        let digest = Digest::of(b"hello");
+        let wrong = store.put_if_absent(digest, LIMIT, stream(b"hellO")).await;
+        assert!(matches!(wrong, Err(StoreError::WrongDigest { .. })));
+        let long = store.put_if_absent(digest, ByteLen::new(4), stream(b"hello")).await;
+        assert!(matches!(long, Err(StoreError::TooLarge { .. })));
+        assert_eq!(store.head(digest).await.unwrap(), None);
+        assert_eq!(fs::read_dir(state.path().join("store/partial")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_object_is_never_replaced() {
+        let state = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(state.path()).unwrap();
+        let digest = Digest::of(b"hello");
+        store.put_if_absent(digest, LIMIT, stream(b"hello")).await.unwrap();
+        let other = state.path().join("other");
+        fs::write(&other, b"other").unwrap();
+        assert_eq!(store.put_file(digest, &other).await.unwrap(), Put::Present);
+        assert_eq!(fs::read(store.path_of(digest).unwrap()).unwrap(), b"hello");
+        assert!(!other.exists());
+    }
+}

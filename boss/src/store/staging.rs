@@ -1,0 +1,316 @@
+//! What of a capture has arrived: the verified cache that makes an interrupted capture cost a re-read, never a re-send.
+//!
+//! `<capture>.zdi` holds the frames in the order they came, `<capture>.index` says where each lies. After a restart a
+//! frame counts only if the bytes at its place still have its digest, so neither file needs a flush per frame and a
+//! torn end is simply not there. A finished upload becomes the image in place when every frame of it is used.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use boss_api::ids::CaptureId;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use sigs::zdi::{Contents, HEADER_BYTES, MAX_FRAME_STORED_BYTES, header_bytes};
+use sigs::{ByteLen, ByteOffset, Digest};
+
+use super::local::{make_private_dir, sync_dir};
+use super::{ImageStore, StoreError};
+
+const INDEX_RECORD: usize = 44;
+
+/// The captures that are arriving.
+#[derive(Debug)]
+pub struct Staging {
+    folder: PathBuf,
+    open: Mutex<HashMap<CaptureId, Arc<Mutex<Staged>>>>,
+}
+
+/// A finished image file, flushed, waiting to be taken over by the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: ByteLen,
+    /// Which contents it was made from.
+    contents: Digest,
+    /// Where it lies until it is taken over.
+    pub path: PathBuf,
+}
+
+#[derive(Debug)]
+struct Staged {
+    data: File,
+    index: File,
+    frames: HashMap<Digest, Placed>,
+    end: u64,
+    index_end: u64,
+    /// The upload was finished: the file is an image now and must not change.
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Placed {
+    offset: u64,
+    len: u32,
+}
+
+impl Staging {
+    /// Opens the staging area beside a store.
+    ///
+    /// # Errors
+    /// [`StoreError`] naming the directory.
+    pub fn open(state: &Path) -> Result<Self, StoreError> {
+        let folder = state.join("store/staging");
+        make_private_dir(&folder).map_err(StoreError::io("make the directory", &folder))?;
+        Ok(Self { folder, open: Mutex::default() })
+    }
+
+    fn path(&self, capture: CaptureId, kind: &str) -> PathBuf {
+        self.folder.join(format!("{capture}.{kind}"))
+    }
+
+    /// Returns which of these frames have not arrived.
+    ///
+    /// # Errors
+    /// When what is there cannot be read.
+    pub fn lacking(&self, capture: CaptureId, frames: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let staged = self.staged(capture)?;
+        let staged = lock(&staged);
+        Ok(frames.iter().filter(|digest| !staged.frames.contains_key(*digest)).copied().collect())
+    }
+
+    /// Takes a frame. One that is there already is not stored again.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongDigest`] when the bytes are not the frame, [`StoreError::NoSpace`].
+    pub fn put_frame(&self, capture: CaptureId, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        let len = u32::try_from(bytes.len()).ok().filter(|len| (1..=MAX_FRAME_STORED_BYTES).contains(len));
+        let len = len.ok_or(StoreError::TooLarge { limit: ByteLen::new(MAX_FRAME_STORED_BYTES.into()) })?;
+        let found = Digest::of(bytes);
+        if found != digest {
+            return Err(StoreError::WrongDigest { expected: digest, found });
+        }
+        let staged = self.staged(capture)?;
+        let mut staged = lock(&staged);
+        if staged.closed {
+            return Err(StoreError::Refused("the upload is finished: no more frames are taken".into()));
+        }
+        if staged.frames.contains_key(&digest) {
+            return Ok(());
+        }
+        let offset = staged.end;
+        staged.data.write_all_at(bytes, offset).map_err(StoreError::io("write", &self.path(capture, "zdi")))?;
+        let mut record = [0; INDEX_RECORD];
+        record[..32].copy_from_slice(digest.as_bytes());
+        record[32..40].copy_from_slice(&offset.to_le_bytes());
+        record[40..].copy_from_slice(&len.to_le_bytes());
+        let at = staged.index_end;
+        staged.index.write_all_at(&record, at).map_err(StoreError::io("write", &self.path(capture, "index")))?;
+        // Only now: after an error above the same place is written again.
+        staged.end += u64::from(len);
+        staged.index_end += 44;
+        staged.frames.insert(digest, Placed { offset, len });
+        Ok(())
+    }
+
+    /// Makes the image file of a finished upload, or returns `None` when frames are missing: this boss lost them, and
+    /// only another attempt can bring them. Repeating it with the same contents gives the same answer.
+    ///
+    /// # Errors
+    /// When the medium fails or is full; then the frames stay.
+    pub fn finish(&self, capture: CaptureId, contents: &Contents) -> Result<Option<Finished>, StoreError> {
+        let identity = Digest::of(&contents.to_wire());
+        if let Some(finished) = self.finished(capture)?
+            && finished.contents == identity
+        {
+            return Ok(Some(finished));
+        }
+        let staged = self.staged(capture)?;
+        let mut staged = lock(&staged);
+        if staged.closed {
+            return Ok(None);
+        }
+        let mut places = Vec::with_capacity(contents.frames.len());
+        for frame in &contents.frames {
+            match staged.frames.get(&frame.digest) {
+                Some(placed) if placed.len == frame.stored_bytes => places.push(*placed),
+                _ => return Ok(None),
+            }
+        }
+        let used: u64 = places.iter().map(|placed| u64::from(placed.len)).sum();
+        let mut distinct: Vec<_> = places.iter().map(|placed| placed.offset).collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let in_place = distinct.len() == places.len() && used + HEADER_BYTES == staged.end;
+        let arriving = self.path(capture, "zdi");
+        let path = if in_place { arriving.clone() } else { self.path(capture, "copy") };
+        let failed = || StoreError::io("write", &path);
+        let file = if in_place {
+            let placement: Vec<_> = places.iter().map(|placed| ByteOffset::new(placed.offset)).collect();
+            let tail = contents.encode_tail(&placement, ByteOffset::new(staged.end));
+            staged.data.write_all_at(&tail, staged.end).map_err(failed())?;
+            staged.data.set_len(staged.end + ByteLen::of(&tail).get()).map_err(failed())?;
+            staged.data.try_clone().map_err(failed())?
+        } else {
+            copy_used(&staged.data, &places, contents, &path).map_err(failed())?
+        };
+        file.sync_all().map_err(failed())?;
+        let (digest, bytes) = digest_of(&path).map_err(StoreError::io("read", &path))?;
+        // Out of reach of a later attempt: from here on nobody writes to this file.
+        let image = self.path(capture, &format!("image-{digest}"));
+        staged.closed = true;
+        self.all().remove(&capture);
+        fs::rename(&path, &image).map_err(StoreError::io("name", &image))?;
+        remove_if_there(&self.path(capture, "index"))?;
+        let finished = Finished { digest, bytes, contents: identity, path: image };
+        self.note(capture, &finished)?;
+        Ok(Some(finished))
+    }
+
+    /// Returns what [`Staging::finish`] made, if it did.
+    fn finished(&self, capture: CaptureId) -> Result<Option<Finished>, StoreError> {
+        let path = self.path(capture, "finished");
+        match fs::read(&path) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("read", &path)(error)),
+        }
+    }
+
+    fn note(&self, capture: CaptureId, finished: &Finished) -> Result<(), StoreError> {
+        let (path, partial) = (self.path(capture, "finished"), self.path(capture, "finished-new"));
+        let bytes = serde_json::to_vec(finished).map_err(|error| StoreError::Refused(error.to_string()))?;
+        let write = || {
+            let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            fs::rename(&partial, &path)
+        };
+        write().map_err(StoreError::io("write", &path))?;
+        sync_dir(&self.folder)
+    }
+
+    /// Gives a finished file to the store.
+    ///
+    /// # Errors
+    /// When it can neither be taken over nor was before.
+    pub async fn hand_over(&self, store: &dyn ImageStore, finished: &Finished) -> Result<(), StoreError> {
+        // A boss that died after the hand-over and before anybody knew finds it done.
+        if store.head(finished.digest).await?.is_none() {
+            store.put_file(finished.digest, &finished.path).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a capture: it was taken over, or nobody will send more of it.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn discard(&self, capture: CaptureId) -> Result<(), StoreError> {
+        self.all().remove(&capture);
+        let prefix = format!("{capture}.");
+        for entry in fs::read_dir(&self.folder).map_err(StoreError::io("list", &self.folder))? {
+            let entry = entry.map_err(StoreError::io("list", &self.folder))?;
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
+                remove_if_there(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<CaptureId, Arc<Mutex<Staged>>>> {
+        lock(&self.open)
+    }
+
+    fn staged(&self, capture: CaptureId) -> Result<Arc<Mutex<Staged>>, StoreError> {
+        let mut open = self.all();
+        if let Some(staged) = open.get(&capture) {
+            return Ok(Arc::clone(staged));
+        }
+        let (data, index) = (self.path(capture, "zdi"), self.path(capture, "index"));
+        let staged = Staged::open(&data, &index).map_err(StoreError::io("open", &data))?;
+        let staged = Arc::new(Mutex::new(staged));
+        open.insert(capture, Arc::clone(&staged));
+        Ok(staged)
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A panic while the lock was held leaves at worst bytes past `end`, which nobody refers to.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Staged {
+    fn open(data: &Path, index: &Path) -> io::Result<Self> {
+        let open = |path| File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        let (data, mut index) = (open(data)?, open(index)?);
+        data.write_all_at(&header_bytes(), 0)?;
+        let mut records = Vec::new();
+        index.read_to_end(&mut records)?;
+        let mut staged = Self { data, index, frames: HashMap::new(), end: HEADER_BYTES, index_end: 0, closed: false };
+        for record in records.as_chunks::<INDEX_RECORD>().0 {
+            let Some((digest, placed)) = staged.read_back(record) else { break };
+            staged.frames.insert(digest, placed);
+            staged.end = placed.offset + u64::from(placed.len);
+            staged.index_end += 44;
+        }
+        // What follows was torn, or is the tail of an image that was never taken over.
+        staged.data.set_len(staged.end)?;
+        staged.index.set_len(staged.index_end)?;
+        Ok(staged)
+    }
+
+    /// Returns a frame of the index if it directly follows the one before and its bytes have its digest.
+    fn read_back(&self, record: &[u8; INDEX_RECORD]) -> Option<(Digest, Placed)> {
+        let (digest, rest) = record.split_first_chunk::<32>()?;
+        let (offset, len) = rest.split_first_chunk::<8>()?;
+        let placed = Placed { offset: u64::from_le_bytes(*offset), len: u32::from_le_bytes(len.try_into().ok()?) };
+        let plausible = placed.offset == self.end && (1..=MAX_FRAME_STORED_BYTES).contains(&placed.len);
+        let mut bytes = vec![0; plausible.then(|| usize::try_from(placed.len).ok())??];
+        self.data.read_exact_at(&mut bytes, placed.offset).ok()?;
+        let digest = Digest::from_bytes(*digest);
+        (Digest::of(&bytes) == digest).then_some((digest, placed))
+    }
+}
+
+/// Writes an image of only the frames that are used, in the order of the table; one used twice is there twice.
+fn copy_used(from: &File, places: &[Placed], contents: &Contents, path: &Path) -> io::Result<File> {
+    let mut file =
+        io::BufWriter::new(File::options().read(true).write(true).create(true).truncate(true).mode(0o400).open(path)?);
+    file.write_all(&header_bytes())?;
+    let (mut placement, mut end, mut buf) = (Vec::with_capacity(places.len()), HEADER_BYTES, Vec::new());
+    for placed in places {
+        buf.resize(usize::try_from(placed.len).map_err(io::Error::other)?, 0);
+        from.read_exact_at(&mut buf, placed.offset)?;
+        file.write_all(&buf)?;
+        placement.push(ByteOffset::new(end));
+        end += u64::from(placed.len);
+    }
+    file.write_all(&contents.encode_tail(&placement, ByteOffset::new(end)))?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)
+}
+
+fn digest_of(path: &Path) -> io::Result<(Digest, ByteLen)> {
+    let mut file = File::open(path)?;
+    let (mut hash, mut total, mut buf) = (Sha256::new(), 0_u64, vec![0; 1 << 20]);
+    loop {
+        let n = file.read(&mut buf)?;
+        if n == 0 {
+            return Ok((Digest::from_bytes(hash.finalize().into()), ByteLen::new(total)));
+        }
+        hash.update(&buf[..n]);
+        total += ByteLen::of(&buf[..n]).get();
+    }
+}
