@@ -54,7 +54,7 @@ pub struct PartitionReport {
 
 /// Whether the free space of a partition is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "treatment", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Treatment {
     /// Free space is proven.
     Proven {

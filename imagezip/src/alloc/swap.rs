@@ -152,8 +152,8 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: Vec<u8>) -> Result<Vec<(u64, u64)>, String> {
-        match Swap::read(&Window::whole(&bytes)) {
+    fn read(bytes: &Vec<u8>) -> Result<Vec<(u64, u64)>, String> {
+        match Swap::read(&Window::whole(bytes)) {
             Ok(swap) => Ok(swap.allocated().map(|range| (range.start.get(), range.len.get())).collect()),
             Err(Stop::Doubt(doubt)) => Err(doubt.to_string()),
             Err(Stop::Read(error)) => panic!("{error}"),
@@ -164,7 +164,7 @@ mod tests {
     fn header_and_tail_are_data() {
         for page_size in [4096_usize, 8192, 16384, 32768, 65536] {
             let size = u64::try_from(page_size).unwrap();
-            assert_eq!(read(header(page_size, 10)), Ok(vec![(0, size), (10 * size, 1000)]));
+            assert_eq!(read(&header(page_size, 10)), Ok(vec![(0, size), (10 * size, 1000)]));
         }
     }
 
@@ -173,7 +173,7 @@ mod tests {
         let changed = |at: usize, bytes: &[u8]| {
             let mut swap = header(4096, 40);
             swap[at..at + bytes.len()].copy_from_slice(bytes);
-            read(swap).unwrap_err()
+            read(&swap).unwrap_err()
         };
         for signature in HIBERNATED {
             assert!(changed(4086, signature).contains("hibernation"));

@@ -18,7 +18,7 @@ pub(crate) use kind::{Kind, Purpose};
 
 /// Which kind of partition table a disk has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "table", rename_all = "kebab-case")]
+#[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum TableKind {
     /// None: one content covers all of the disk, or nothing known does.
     None,
@@ -51,8 +51,8 @@ pub enum TableDoubt {
         /// The one that begins inside it.
         second: u32,
     },
-    /// A partition is not a part of the disk.
-    #[error("partition {number} reaches out of the disk")]
+    /// A partition reaches out of the disk, or lies on the table itself.
+    #[error("partition {number} lies where no partition can be")]
     OutOfRange {
         /// The partition.
         number: u32,
@@ -108,6 +108,14 @@ pub(crate) struct Partition {
     pub(crate) kind: Kind,
 }
 
+/// What a table says, before its parts are compared with each other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places {
+    pub(crate) partitions: Vec<Partition>,
+    /// The sectors of the table itself.
+    pub(crate) reserved: Vec<ByteRange>,
+}
+
 /// A believed partition table.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
@@ -120,21 +128,23 @@ pub(crate) struct Table {
 /// Reads the partition table of a disk, or `None` when it has none.
 pub(crate) fn read(disk: &Window<'_>, medium: SectorSize) -> Result<Option<Table>, Stop> {
     let first = disk.fetch(0, 512)?;
-    let (primary, sector_size) = gpt::find_primary(disk, medium)?;
+    let primary = gpt::find_primary(disk, medium)?;
     let entries = mbr::entries(&first);
     let protective = entries.iter().flatten().any(mbr::Entry::is_protective);
 
     if !protective && primary.is_ok() {
         return Err(TableDoubt::Unprotected.into());
     }
-    let mut table = if protective {
+    let (kind, sector_size, places) = if protective {
         if entries.iter().flatten().count() > 1 {
             return Err(TableDoubt::Hybrid.into());
         }
-        read_gpt(disk, primary, sector_size, medium)?
+        if !entries.iter().flatten().any(mbr::Entry::protects) {
+            return Err(TableDoubt::Unprotected.into());
+        }
+        read_gpt(disk, primary, medium)?
     } else if entries.iter().flatten().next().is_some() {
-        let partitions = mbr::partitions(disk, medium, &entries)?;
-        Table { kind: TableKind::Mbr, sector_size: medium, partitions }
+        (TableKind::Mbr, medium, mbr::places(disk, medium, &entries)?)
     } else if gpt::find_backup(disk, medium)?.is_ok() {
         // The start of a partitioned disk was wiped; what else is found at its start may be older still.
         return Err(TableDoubt::Unprotected.into());
@@ -142,33 +152,33 @@ pub(crate) fn read(disk: &Window<'_>, medium: SectorSize) -> Result<Option<Table
         return Ok(None);
     };
     refuse_whole(disk)?;
-    table.partitions.sort_by_key(|partition| partition.range.start);
-    refuse_overlaps(disk.range().len, &table.partitions)?;
-    Ok(Some(table))
+    Ok(Some(Table { kind, sector_size, partitions: checked(disk.range().len, places)? }))
 }
 
 fn read_gpt(
     disk: &Window<'_>,
-    primary: Result<gpt::Gpt, gpt::Invalid>,
-    sector_size: SectorSize,
+    primary: gpt::Found,
     medium: SectorSize,
-) -> Result<Table, Stop> {
+) -> Result<(TableKind, SectorSize, Places), Stop> {
     let invalid = match primary {
-        Ok(gpt) => {
+        Ok((gpt, sector_size)) => {
             // The copy named by the primary is the one that counts: on a disk that grew, or got the image of a
             // smaller one, the last sector holds nothing or something stale.
             let copy = gpt::read(disk, sector_size, Which::Backup { lba: gpt.other_lba })?;
-            if copy.is_ok_and(|copy| copy.entries != gpt.entries || copy.disk_guid != gpt.disk_guid) {
-                return Err(TableDoubt::CopiesDiffer.into());
+            let mut places = gpt.places(sector_size)?;
+            if let Ok(copy) = copy {
+                if copy.entries != gpt.entries || copy.disk_guid != gpt.disk_guid {
+                    return Err(TableDoubt::CopiesDiffer.into());
+                }
+                places.reserved.extend(copy.areas);
             }
-            return Ok(Table { kind: TableKind::Gpt, sector_size, partitions: gpt.partitions(sector_size)? });
+            return Ok((TableKind::Gpt, sector_size, places));
         }
         Err(invalid) => invalid.to_string(),
     };
     match gpt::find_backup(disk, medium)? {
         Ok((gpt, sector_size)) => {
-            let kind = TableKind::GptBackup { primary: invalid };
-            Ok(Table { kind, sector_size, partitions: gpt.partitions(sector_size)? })
+            Ok((TableKind::GptBackup { primary: invalid }, sector_size, gpt.places(sector_size)?))
         }
         Err(backup) => Err(TableDoubt::NoGpt { primary: invalid, backup: backup.to_string() }.into()),
     }
@@ -185,20 +195,28 @@ fn refuse_whole(disk: &Window<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-fn refuse_overlaps(disk: ByteLen, sorted: &[Partition]) -> Result<(), Doubt> {
+/// Returns the partitions in disk order, proved to be inside the disk, apart from each other and from the table.
+fn checked(disk: ByteLen, places: Places) -> Result<Vec<Partition>, Doubt> {
+    let Places { mut partitions, reserved } = places;
+    partitions.sort_by_key(|partition| partition.range.start);
     let mut earlier: Option<(u32, ByteOffset)> = None;
-    for partition in sorted {
-        let number = partition.number;
-        let end = partition.range.checked_end().filter(|end| end.get() <= disk.get());
+    for Partition { number, range, .. } in &partitions {
+        let number = *number;
+        let end = range.checked_end().filter(|end| end.get() <= disk.get());
+        let end = end.filter(|_| !reserved.iter().any(|table| overlap(*range, *table)));
         let Some(end) = end else { return Err(TableDoubt::OutOfRange { number }.into()) };
         if let Some((first, earlier_end)) = earlier
-            && partition.range.start < earlier_end
+            && range.start < earlier_end
         {
             return Err(TableDoubt::Overlap { first, second: number }.into());
         }
         earlier = Some((number, end));
     }
-    Ok(())
+    Ok(partitions)
+}
+
+fn overlap(a: ByteRange, b: ByteRange) -> bool {
+    Some(a.start) < b.checked_end() && Some(b.start) < a.checked_end()
 }
 
 /// Returns the bytes of `count` sectors from `first`, or `None` past the number range.

@@ -61,11 +61,16 @@ fn check_bitmap(
     }
     // Everything that writes a bitmap sets the bits that stand for nothing. Where they are not set, this is
     // something else, say zeros from a disk that lost a block.
-    let all = u64::try_from(block.len()).unwrap_or(0).saturating_mul(8);
-    if set_runs(block, 0, all).last().is_none_or(|last| last.end != all || last.start > blocks) && blocks < all {
+    if (0..).step_by(8).zip(block).any(|(first, byte)| !padding_is_set(*byte, blocks.saturating_sub(first))) {
         return Err(ExtDoubt::Padding { group });
     }
     Ok(())
+}
+
+/// Returns true if all bits of a byte are set but the first `blocks`, which may be anything.
+fn padding_is_set(byte: u8, blocks: u64) -> bool {
+    let padding = u32::try_from(blocks).ok().and_then(|blocks| u8::MAX.checked_shl(blocks)).unwrap_or(0);
+    byte & padding == padding
 }
 
 /// Returns the runs of set bits, as blocks: the first bit stands for `first`, and bits from `end` on for nothing.
@@ -133,6 +138,16 @@ mod tests {
         assert_eq!(set_runs(&[0xFF, 0x01, 0x80, 0xFF], 100, 126), blocks(&[(100, 109), (123, 126)]));
         assert_eq!(set_runs(&[0b0110_0101], 0, 8), blocks(&[(0, 1), (2, 3), (5, 7)]));
         assert_eq!(set_runs(&[0; 16], 0, 128), []);
+    }
+
+    #[test]
+    fn padding() {
+        assert!(padding_is_set(0, 8));
+        assert!(padding_is_set(0, u64::MAX));
+        assert!(padding_is_set(0xFF, 0));
+        assert!(!padding_is_set(0x7F, 0));
+        assert!(padding_is_set(0b1111_1000, 3));
+        assert!(!padding_is_set(0b1111_0111, 3));
     }
 
     #[test]

@@ -253,6 +253,10 @@ impl Features {
 }
 
 fn refuse_unclean(raw: &Raw<'_>) -> Result<(), ExtDoubt> {
+    let copy_of = raw.u16(0x5A)?;
+    if copy_of != 0 {
+        return Err(ExtDoubt::BackupSuperblock { group: copy_of });
+    }
     let state = raw.u16(0x3A)?;
     if state != STATE_CLEAN {
         return Err(ExtDoubt::Unclean { state });
@@ -260,10 +264,6 @@ fn refuse_unclean(raw: &Raw<'_>) -> Result<(), ExtDoubt> {
     let errors = raw.u32(0x194)?;
     if errors != 0 {
         return Err(ExtDoubt::Errors(errors));
-    }
-    let copy_of = raw.u16(0x5A)?;
-    if copy_of != 0 {
-        return Err(ExtDoubt::BackupSuperblock { group: copy_of });
     }
     Ok(())
 }

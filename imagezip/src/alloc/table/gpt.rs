@@ -10,17 +10,18 @@
 
 use std::fmt;
 
-use sigs::SectorSize;
+use sigs::{ByteLen, ByteRange, SectorSize};
 
-use super::{Kind, Partition, TableDoubt, sectors};
+use super::{Kind, Partition, Places, TableDoubt, sectors};
 use crate::alloc::bytes::{array, has, u32_at, u64_at};
-use crate::alloc::doubt::SurveyError;
+use crate::alloc::doubt::{Stop, SurveyError};
 use crate::alloc::window::Window;
 
 /// Far more than any tool makes (16 KiB), and a bound for what one header can make us read.
 const MOST_ENTRY_BYTES: u64 = 1 << 20;
 const ENTRY_LEN: u32 = 128;
 const UNUSED: [u8; 16] = [0; 16];
+const NO_HEADER: &str = "no header";
 
 /// A copy of the table whose checksums are valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(crate) struct Gpt {
     pub(crate) other_lba: u64,
     pub(crate) disk_guid: [u8; 16],
     pub(crate) entries: Vec<Entry>,
+    /// The sectors of this copy: its header and its entries.
+    pub(crate) areas: [ByteRange; 2],
     first_usable: u64,
     last_usable: u64,
 }
@@ -64,8 +67,8 @@ impl fmt::Display for Invalid {
 }
 
 impl Gpt {
-    /// Returns the partitions of the table.
-    pub(crate) fn partitions(&self, sector_size: SectorSize) -> Result<Vec<Partition>, TableDoubt> {
+    /// Returns the partitions of the table, and what of the disk is the table.
+    pub(crate) fn places(&self, sector_size: SectorSize) -> Result<Places, TableDoubt> {
         let place = |entry: &Entry| {
             let number = entry.number;
             let count = entry.last.checked_sub(entry.first).and_then(|less| less.checked_add(1));
@@ -76,39 +79,37 @@ impl Gpt {
                 .map(|range| Partition { number, range, kind: Kind::of_gpt(entry.kind) })
                 .ok_or(TableDoubt::OutOfRange { number })
         };
-        self.entries.iter().map(place).collect()
+        Ok(Places {
+            partitions: self.entries.iter().map(place).collect::<Result<_, _>>()?,
+            reserved: self.areas.to_vec(),
+        })
     }
 }
 
-/// Returns the valid primary table and its sector size; two valid ones for different sizes are a doubt.
-pub(crate) fn find_primary(
-    disk: &Window<'_>,
-    medium: SectorSize,
-) -> Result<(Result<Gpt, Invalid>, SectorSize), crate::alloc::doubt::Stop> {
-    let mut answer = (read(disk, medium, Which::Primary)?, medium);
-    for size in other_sizes(medium) {
-        let candidate = read(disk, size, Which::Primary)?;
-        match (&answer.0, &candidate) {
-            (Ok(_), Ok(_)) => return Err(TableDoubt::TwoSectorSizes.into()),
-            (Err(_), Ok(_)) => answer = (candidate, size),
-            (_, Err(_)) => {}
-        }
-    }
-    Ok(answer)
+/// A copy with the size of the sectors it is for, or why there is none.
+pub(crate) type Found = Result<(Gpt, SectorSize), Invalid>;
+
+/// Returns the valid table at the start of the disk.
+pub(crate) fn find_primary(disk: &Window<'_>, medium: SectorSize) -> Result<Found, Stop> {
+    find(disk, medium, |_| Which::Primary)
 }
 
-/// Returns the valid backup table in the last sector.
-pub(crate) fn find_backup(
-    disk: &Window<'_>,
-    medium: SectorSize,
-) -> Result<Result<(Gpt, SectorSize), Invalid>, crate::alloc::doubt::Stop> {
-    let last = |size: SectorSize| (disk.range().len.get() / u64::from(size.bytes())).saturating_sub(1);
-    let mut answer = read(disk, medium, Which::Backup { lba: last(medium) })?.map(|gpt| (gpt, medium));
+/// Returns the valid table in the last sector.
+pub(crate) fn find_backup(disk: &Window<'_>, medium: SectorSize) -> Result<Found, Stop> {
+    let sectors = |size: SectorSize| disk.range().len.get() / u64::from(size.bytes());
+    find(disk, medium, |size| Which::Backup { lba: sectors(size).saturating_sub(1) })
+}
+
+/// Looks for a copy with each size of sectors; valid ones for two sizes are a doubt.
+fn find(disk: &Window<'_>, medium: SectorSize, which: impl Fn(SectorSize) -> Which) -> Result<Found, Stop> {
+    let mut answer = read(disk, medium, which(medium))?.map(|gpt| (gpt, medium));
     for size in other_sizes(medium) {
-        let candidate = read(disk, size, Which::Backup { lba: last(size) })?;
+        let candidate = read(disk, size, which(size))?;
         match (&answer, candidate) {
             (Ok(_), Ok(_)) => return Err(TableDoubt::TwoSectorSizes.into()),
             (Err(_), Ok(gpt)) => answer = Ok((gpt, size)),
+            // A header with something wrong says more than none.
+            (Err(invalid), Err(other)) if invalid.what == NO_HEADER => answer = Err(other),
             (_, Err(_)) => {}
         }
     }
@@ -151,6 +152,7 @@ pub(crate) fn read(
         other_lba: header.other_lba,
         disk_guid: header.disk_guid,
         entries: entries.collect(),
+        areas: [at, ByteRange { start: place.start, len: ByteLen::of(&table) }],
         first_usable: header.first_usable,
         last_usable: header.last_usable,
     }))
@@ -177,40 +179,39 @@ struct Header {
 
 impl Header {
     fn parse(sector: &[u8], lba: u64) -> Result<Self, &'static str> {
-        const SHORT: &str = "no header";
         if !has(sector, 0, b"EFI PART") {
-            return Err(SHORT);
+            return Err(NO_HEADER);
         }
         if u32_at(sector, 8) != Some(0x0001_0000) {
             return Err("an unknown revision");
         }
-        let size = u32_at(sector, 12).and_then(|size| usize::try_from(size).ok()).ok_or(SHORT)?;
+        let size = u32_at(sector, 12).and_then(|size| usize::try_from(size).ok()).ok_or(NO_HEADER)?;
         let header = sector.get(..size).filter(|header| header.len() >= 92).ok_or("an impossible header size")?;
         let mut hasher = crc32fast::Hasher::new();
-        hasher.update(header.get(..16).ok_or(SHORT)?);
+        hasher.update(header.get(..16).ok_or(NO_HEADER)?);
         hasher.update(&[0; 4]);
-        hasher.update(header.get(20..).ok_or(SHORT)?);
+        hasher.update(header.get(20..).ok_or(NO_HEADER)?);
         if u32_at(header, 16) != Some(hasher.finalize()) {
             return Err("a wrong checksum of its header");
         }
         if u64_at(header, 24) != Some(lba) {
             return Err("a header that belongs elsewhere");
         }
-        let count = u32_at(header, 80).ok_or(SHORT)?;
-        let entry_len = u32_at(header, 84).ok_or(SHORT)?;
+        let count = u32_at(header, 80).ok_or(NO_HEADER)?;
+        let entry_len = u32_at(header, 84).ok_or(NO_HEADER)?;
         let entries_len = u64::from(count) * u64::from(entry_len);
         if entry_len < ENTRY_LEN || !entry_len.is_power_of_two() || entries_len > MOST_ENTRY_BYTES {
             return Err("an impossible number or size of entries");
         }
         Ok(Self {
-            other_lba: u64_at(header, 32).ok_or(SHORT)?,
-            first_usable: u64_at(header, 40).ok_or(SHORT)?,
-            last_usable: u64_at(header, 48).ok_or(SHORT)?,
-            disk_guid: array(header, 56).ok_or(SHORT)?,
-            entries_lba: u64_at(header, 72).ok_or(SHORT)?,
+            other_lba: u64_at(header, 32).ok_or(NO_HEADER)?,
+            first_usable: u64_at(header, 40).ok_or(NO_HEADER)?,
+            last_usable: u64_at(header, 48).ok_or(NO_HEADER)?,
+            disk_guid: array(header, 56).ok_or(NO_HEADER)?,
+            entries_lba: u64_at(header, 72).ok_or(NO_HEADER)?,
             entries_len,
-            entry_len: usize::try_from(entry_len).map_err(|_| SHORT)?,
-            entries_crc: u32_at(header, 88).ok_or(SHORT)?,
+            entry_len: usize::try_from(entry_len).map_err(|_| NO_HEADER)?,
+            entries_crc: u32_at(header, 88).ok_or(NO_HEADER)?,
         })
     }
 }

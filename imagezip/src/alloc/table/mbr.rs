@@ -9,7 +9,7 @@
 
 use sigs::{ByteRange, SectorSize};
 
-use super::{Kind, Partition, TableDoubt, sectors};
+use super::{Kind, Partition, Places, TableDoubt, overlap, sectors};
 use crate::alloc::bytes::{has, u8_at, u32_at};
 use crate::alloc::doubt::Stop;
 use crate::alloc::window::Window;
@@ -37,6 +37,11 @@ impl Entry {
     pub(crate) fn is_protective(&self) -> bool {
         self.kind == PROTECTIVE
     }
+
+    /// Returns true if a protective entry stands where Linux wants it: otherwise it takes it for a partition.
+    pub(crate) fn protects(&self) -> bool {
+        self.is_protective() && self.first == 1
+    }
 }
 
 /// Returns true if the sector ends like a boot sector and has anything at all where partitions stand.
@@ -63,13 +68,9 @@ pub(crate) fn entries(sector: &[u8]) -> [Option<Entry>; 4] {
     entries
 }
 
-/// Returns the primary and the logical partitions.
-pub(crate) fn partitions(
-    disk: &Window<'_>,
-    sector_size: SectorSize,
-    entries: &[Option<Entry>; 4],
-) -> Result<Vec<Partition>, Stop> {
-    let mut partitions = Vec::new();
+/// Returns the primary and the logical partitions, and the sectors that describe the latter.
+pub(crate) fn places(disk: &Window<'_>, sector_size: SectorSize, entries: &[Option<Entry>; 4]) -> Result<Places, Stop> {
+    let mut places = Places::default();
     let mut extended = None;
     for (number, entry) in (1..).zip(entries) {
         let Some(entry) = entry else { continue };
@@ -78,32 +79,37 @@ pub(crate) fn partitions(
                 return Err(TableDoubt::TwoExtended.into());
             }
         } else {
-            partitions.push(partition(number, entry, 0, sector_size)?);
+            places.partitions.push(partition(number, entry, 0, sector_size)?);
         }
     }
     if let Some((number, entry)) = extended {
         let outer = place(number, &entry, 0, sector_size)?;
-        let inside = |range: ByteRange| range.checked_end() <= outer.checked_end();
-        if partitions.iter().any(|primary| overlap(primary.range, outer)) {
-            return Err(TableDoubt::Overlap { first: number, second: number }.into());
+        if outer.checked_end().is_none_or(|end| end.get() > disk.range().len.get()) {
+            return Err(TableDoubt::OutOfRange { number }.into());
+        }
+        if let Some(primary) = places.partitions.iter().find(|primary| overlap(primary.range, outer)) {
+            return Err(TableDoubt::Overlap { first: primary.number, second: number }.into());
         }
         let logical = logical(disk, sector_size, entry.first)?;
-        if let Some(outside) = logical.iter().find(|partition| !inside(partition.range)) {
-            return Err(TableDoubt::OutOfRange { number: outside.number }.into());
+        let outside = |range: ByteRange| range.start < outer.start || range.checked_end() > outer.checked_end();
+        if let Some(partition) = logical.partitions.iter().find(|partition| outside(partition.range)) {
+            return Err(TableDoubt::OutOfRange { number: partition.number }.into());
         }
-        partitions.extend(logical);
+        places.partitions.extend(logical.partitions);
+        places.reserved.extend(logical.reserved);
     }
-    Ok(partitions)
+    Ok(places)
 }
 
-fn logical(disk: &Window<'_>, sector_size: SectorSize, extended: u32) -> Result<Vec<Partition>, Stop> {
-    let mut partitions = Vec::new();
+fn logical(disk: &Window<'_>, sector_size: SectorSize, extended: u32) -> Result<Places, Stop> {
+    let mut places = Places::default();
     let mut number = FIRST_LOGICAL;
     let mut link = u64::from(extended);
     for _ in 0..MOST_LOGICAL {
         let broken = || TableDoubt::Chain { sector: link };
         let at = sectors(sector_size, link, 1).ok_or_else(broken)?;
         let sector = disk.fetch(at.start.get(), 512)?;
+        places.reserved.push(at);
         if !has(&sector, 510, &[0x55, 0xAA]) {
             return Err(broken().into());
         }
@@ -115,10 +121,10 @@ fn logical(disk: &Window<'_>, sector_size: SectorSize, extended: u32) -> Result<
             if EXTENDED.contains(&entry.kind) || entry.is_protective() {
                 return Err(broken().into());
             }
-            partitions.push(partition(number, &entry, link, sector_size)?);
+            places.partitions.push(partition(number, &entry, link, sector_size)?);
             number += 1;
         }
-        let Some(entry) = next else { return Ok(partitions) };
+        let Some(entry) = next else { return Ok(places) };
         if !EXTENDED.contains(&entry.kind) {
             return Err(broken().into());
         }
@@ -138,8 +144,4 @@ fn place(number: u32, entry: &Entry, base: u64, sector_size: SectorSize) -> Resu
     // Sector 0 of a table is the table itself.
     let range = base.checked_add(u64::from(entry.first)).filter(|_| entry.first != 0);
     range.and_then(|first| sectors(sector_size, first, u64::from(entry.count))).ok_or(TableDoubt::OutOfRange { number })
-}
-
-fn overlap(a: ByteRange, b: ByteRange) -> bool {
-    Some(a.start) < b.checked_end() && Some(b.start) < a.checked_end()
 }
