@@ -1,0 +1,81 @@
+//! The map of an image, read number by number (`docs/formats/zdi.md`).
+
+use crate::container::VerifyError;
+
+/// Where a run of blocks comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// FREE.
+    Free,
+    /// ZERO.
+    Zero,
+    /// DATA, as in this base at the same place.
+    Base(u64),
+    /// DATA, in this frame of the image itself, from this block of it on.
+    Frame {
+        /// The frame's number.
+        frame: u64,
+        /// The first block within it.
+        first: u64,
+    },
+}
+
+/// Reads the runs of a map; each error names the block of the disk reached so far.
+#[derive(Debug)]
+pub struct RunReader<'a> {
+    bytes: std::slice::Iter<'a, u8>,
+    block: u64,
+}
+
+impl<'a> RunReader<'a> {
+    /// Starts at the first block of the disk.
+    pub fn new(map: &'a [u8]) -> Self {
+        Self { bytes: map.iter(), block: 0 }
+    }
+
+    /// Returns the next run and its length in blocks, or `None` at the end of the map.
+    ///
+    /// # Errors
+    /// [`VerifyError::Map`] when the map is malformed.
+    pub fn next_run(&mut self) -> Result<Option<(From, u64)>, VerifyError> {
+        let Some(kind) = self.bytes.next() else { return Ok(None) };
+        let from = match kind {
+            0 => From::Free,
+            1 => From::Zero,
+            2 => From::Base(self.number()?),
+            3 => {
+                if self.number()? != 0 {
+                    return Err(self.wrong("points into another pack, which this version does not have"));
+                }
+                From::Frame { frame: self.number()?, first: self.number()? }
+            }
+            _ => return Err(self.wrong("an origin that does not exist")),
+        };
+        let blocks = self.number()?;
+        if blocks == 0 {
+            return Err(self.wrong("a run of no blocks"));
+        }
+        self.block = self.block.checked_add(blocks).ok_or_else(|| self.wrong("past the end of the numbers"))?;
+        Ok(Some((from, blocks)))
+    }
+
+    const fn wrong(&self, reason: &'static str) -> VerifyError {
+        VerifyError::Map { block: self.block, reason }
+    }
+
+    /// LEB128, at most ten bytes, without needless zeros.
+    fn number(&mut self) -> Result<u64, VerifyError> {
+        let mut value: u128 = 0;
+        for place in 0..10_u32 {
+            let byte = *self.bytes.next().ok_or_else(|| self.wrong("cut short"))?;
+            value |= u128::from(byte % 128) << (7 * place);
+            if byte < 128 {
+                if byte == 0 && place > 0 {
+                    return Err(self.wrong("a number with needless zeros"));
+                }
+                return u64::try_from(value).map_err(|_| self.wrong("a number above 2^64"));
+            }
+        }
+        Err(self.wrong("a number of more than ten bytes"))
+    }
+}
