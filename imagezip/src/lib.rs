@@ -1,4 +1,25 @@
-//! The imaging engine.
+//! The imaging engine: hashes, captures, restores and verifies disks. Plain threads and blocking calls.
+//!
+//! Non-goals: networking, SQL, knowing what boss or an experiment is, and writing to a disk nobody named.
+//!
+//! - [`io`]: reading and writing disks, behind one seam
+//! - [`alloc`]: what is allocated on a disk, proved; [`layout`] is what the rest of the engine needs of it
+//! - [`capture`]: one pass over a disk that gives signature, map and frames
+//! - [`package`]: putting those into files that appear complete or not at all
+//! - [`image`]: opening an image with its bases, checked before anything is written
+//! - [`restore`]: writing a state to a disk that cannot boot until it is proved
+//! - [`verify`]: re-reading images, and comparing them with a disk
+//! - [`control`]: progress and cancelling
+//!
+//! Memory is bounded by the number of threads, never by the disk: see [`capture`] and [`image::ContentReader`].
 
 pub mod alloc;
+pub mod capture;
+pub mod control;
+pub mod image;
 pub mod io;
+pub mod layout;
+pub mod package;
+mod parallel;
+pub mod restore;
+pub mod verify;

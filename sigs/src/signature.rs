@@ -116,6 +116,11 @@ impl<W: Write> SignatureWriter<W> {
         Ok(())
     }
 
+    /// Takes a run of chunks that hold only FREE blocks; they need no page, so a long run costs nothing.
+    pub fn push_free(&mut self, chunks: u64) {
+        self.builder.push_run(ChunkSummary::Free, chunks);
+    }
+
     /// Writes the coarse table and the trailer, and returns the sink, the table and its root. Does not flush.
     ///
     /// # Errors

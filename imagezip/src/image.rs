@@ -1,0 +1,346 @@
+//! An image with its bases: opened, checked as a whole, then read.
+//!
+//! [`Chain<Unverified>`] knows that the files are images and fit together by root. [`Chain<Verified>`] has also parsed
+//! every map, found every block a map refers to, and digested every frame: what is left to fail is the medium, and
+//! frames whose maker wrote nonsense under a correct digest. Restore takes nothing else.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use sigs::image_map::{BadMap, ImageMap};
+use sigs::manifest::{ImageKind, Manifest};
+use sigs::zdi::{Container, MAX_MAP_BYTES, ZdiError};
+use sigs::{BlockCounts, BlockIndex, BlockSize, ByteLen, Digest, Geometry, ReadAt, Root};
+use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
+
+use crate::control::{Control, Phase};
+use crate::parallel;
+
+mod plan;
+mod reader;
+
+pub use plan::{Content, Plan, PlanRun};
+pub use reader::ContentReader;
+
+/// An image to be opened, and what to call it in messages.
+#[derive(Clone, Debug)]
+pub struct ImageSource {
+    /// Usually a path.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: Arc<dyn ReadAt>,
+}
+
+/// An image that was refused or cannot be read. Every message names the image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The container is damaged, spliced, cut short or foreign.
+    #[error("open {name}")]
+    Container {
+        /// The image.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: ZdiError,
+    },
+    /// A frame is damaged.
+    #[error("read a frame of {name}")]
+    Frame {
+        /// The image.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: ZdiError,
+    },
+    /// A frame does not expand to what its table says.
+    #[error("{name}: frame {frame} {reason}")]
+    Expand {
+        /// The image.
+        name: String,
+        /// The frame.
+        frame: u32,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The stored map does not expand to what the manifest binds.
+    #[error("{name}: the map {reason}")]
+    Map {
+        /// The image.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The map is malformed.
+    #[error("parse the map of {name}")]
+    BadMap {
+        /// The image.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: BadMap,
+    },
+    /// A run of the map refers to what is not there.
+    #[error("{name}: the map at block {block} {reason}")]
+    Origin {
+        /// The image.
+        name: String,
+        /// The first block of the run.
+        block: BlockIndex,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The counts of map and manifest differ.
+    #[error("{name}: the map has {found:?}, the manifest says {expected:?}")]
+    Counts {
+        /// The image.
+        name: String,
+        /// Counted.
+        found: BlockCounts,
+        /// Claimed.
+        expected: BlockCounts,
+    },
+    /// A base that is needed was not given.
+    #[error("{name} needs the base with root {root}; {given}")]
+    MissingBase {
+        /// The image.
+        name: String,
+        /// What it needs.
+        root: Root,
+        /// What was given instead.
+        given: String,
+    },
+    /// An image was given that nothing refers to.
+    #[error("{name} (root {root}) is not a base of {target}")]
+    Foreign {
+        /// The image nobody needs.
+        name: String,
+        /// Its root.
+        root: Root,
+        /// The image to be restored.
+        target: String,
+    },
+    /// A delta and its base are cut differently.
+    #[error("{name} has blocks of {found} bytes, its base has blocks of {expected}")]
+    BlockSize {
+        /// The image.
+        name: String,
+        /// Its blocks.
+        found: BlockSize,
+        /// Those of its base.
+        expected: BlockSize,
+    },
+    /// The decompressor could not be made.
+    #[error("prepare to decompress")]
+    Zstd(#[source] io::Error),
+    /// The caller asked to stop.
+    #[error("stopped on request")]
+    Cancelled,
+}
+
+/// One image of a chain.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) name: String,
+    pub(crate) container: Container<Arc<dyn ReadAt>>,
+    /// Which image of the chain each base of the map is.
+    bases: Vec<usize>,
+}
+
+/// State of a chain whose maps and frames were not looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Unverified;
+
+/// State of a chain that was checked as a whole.
+#[derive(Debug)]
+pub struct Verified {
+    plan: Plan,
+}
+
+/// An image, and the images its blocks come from; the image itself is the last.
+#[derive(Debug)]
+pub struct Chain<S> {
+    images: Vec<Image>,
+    state: S,
+}
+
+impl Chain<Unverified> {
+    /// Opens `image` with its `bases`, in any order; bases may be deltas themselves when their bases are given, too.
+    ///
+    /// # Errors
+    /// [`ImageError`] when a file is not an image, a base is missing by root, or an image is given in vain.
+    pub fn open(image: ImageSource, bases: Vec<ImageSource>) -> Result<Self, ImageError> {
+        let mut images = Vec::with_capacity(bases.len() + 1);
+        for source in bases.into_iter().chain([image]) {
+            let ImageSource { name, bytes } = source;
+            let opened = Container::open(bytes);
+            let container = opened.map_err(|source| ImageError::Container { name: name.clone(), source })?;
+            images.push(Image { name, container, bases: Vec::new() });
+        }
+        let mut needed = vec![false; images.len()];
+        let mut queue = vec![images.len() - 1];
+        while let Some(index) = queue.pop() {
+            if std::mem::replace(&mut needed[index], true) {
+                continue;
+            }
+            let found = find_bases(&images, index)?;
+            queue.extend(&found);
+            images[index].bases = found;
+        }
+        let target = images.last().map(|image| image.name.clone()).unwrap_or_default();
+        if let Some((image, _)) = images.iter().zip(&needed).find(|(_, needed)| !**needed) {
+            let root = image.container.manifest().target_root;
+            return Err(ImageError::Foreign { name: image.name.clone(), root, target });
+        }
+        Ok(Self { images, state: Unverified })
+    }
+
+    /// Checks everything there is to check without a target: maps, origins, counts, the digest of every frame.
+    ///
+    /// # Errors
+    /// [`ImageError`] with the first thing that is wrong.
+    pub fn verify(self, threads: NonZeroUsize, control: Control<'_>) -> Result<Chain<Verified>, ImageError> {
+        let last = self.images.len() - 1;
+        let mut plans: Vec<Option<Plan>> = self.images.iter().map(|_| None).collect();
+        self.plan(last, &mut plans, 0)?;
+        let plan = plans[last].take().ok_or(ImageError::Cancelled)?;
+        self.check_frames(threads, control)?;
+        Ok(Chain { images: self.images, state: Verified { plan } })
+    }
+
+    /// Makes the plan of one image after those of its bases.
+    fn plan(&self, index: usize, plans: &mut Vec<Option<Plan>>, depth: usize) -> Result<(), ImageError> {
+        if plans[index].is_some() {
+            return Ok(());
+        }
+        let image = &self.images[index];
+        if depth > self.images.len() {
+            // Roots of a real chain cannot form a circle; those of a made-up one can.
+            return Err(ImageError::Map { name: image.name.clone(), reason: "refers to itself".to_owned() });
+        }
+        for base in &image.bases {
+            self.plan(*base, plans, depth + 1)?;
+        }
+        let map = load_map(image)?;
+        let bases: Vec<&Plan> = image.bases.iter().filter_map(|base| plans[*base].as_ref()).collect();
+        let plan = Plan::new(index, image, &map, &bases)?;
+        plans[index] = Some(plan);
+        Ok(())
+    }
+
+    fn check_frames(&self, threads: NonZeroUsize, control: Control<'_>) -> Result<(), ImageError> {
+        let frames = |image: &Image| image.container.contents().frames.len();
+        let all = |image: &Image| image.container.contents().frames.iter().map(|frame| u64::from(frame.stored_bytes)).sum();
+        let total: u64 = self.images.iter().map(all).fold(0, |sum: u64, bytes: u64| sum.saturating_add(bytes));
+        control.progress.begin(Phase::Check, ByteLen::new(total));
+        let items = self.images.iter().flat_map(|image| (0_u32..).take(frames(image)).map(move |frame| (image, frame)));
+        let work = |buffer: &mut Vec<u8>, (image, frame): (&Image, u32)| {
+            if control.cancelled() {
+                return Err(ImageError::Cancelled);
+            }
+            read_checked(image, frame, buffer)?;
+            control.progress.add_done(ByteLen::of(buffer));
+            Ok(())
+        };
+        parallel::in_order("check", threads, items, Vec::new, work, Ok)
+    }
+}
+
+impl<S> Chain<S> {
+    /// Returns the manifest of the image that is to be restored.
+    pub fn manifest(&self) -> &Manifest {
+        self.images[self.images.len() - 1].container.manifest()
+    }
+
+    /// Returns how the disk of the state is cut.
+    pub fn geometry(&self) -> &Geometry {
+        &self.manifest().geometry
+    }
+
+    pub(crate) fn images(&self) -> &[Image] {
+        &self.images
+    }
+}
+
+impl Chain<Verified> {
+    /// Returns where the content of every block is.
+    pub const fn plan(&self) -> &Plan {
+        &self.state.plan
+    }
+}
+
+/// Finds the bases of an image by their roots.
+fn find_bases(images: &[Image], index: usize) -> Result<Vec<usize>, ImageError> {
+    let image = &images[index];
+    let manifest = image.container.manifest();
+    let find = |root: &Root| {
+        let has = |other: &Image| other.container.manifest().target_root == *root;
+        let found = images.iter().enumerate().find(|(other, image)| *other != index && has(image));
+        let (base, found) = found.ok_or_else(|| ImageError::MissingBase {
+            name: image.name.clone(),
+            root: *root,
+            given: given(images, index),
+        })?;
+        let (found, expected) = (manifest.geometry.block_size, found.container.manifest().geometry.block_size);
+        if found == expected {
+            Ok(base)
+        } else {
+            Err(ImageError::BlockSize { name: image.name.clone(), found, expected })
+        }
+    };
+    match manifest.kind {
+        ImageKind::Full => Ok(Vec::new()),
+        ImageKind::Delta => manifest.base_roots.iter().map(find).collect(),
+    }
+}
+
+fn given(images: &[Image], index: usize) -> String {
+    let others = images.iter().enumerate().filter(|(other, _)| *other != index);
+    let names: Vec<_> =
+        others.map(|(_, image)| format!("{} has {}", image.name, image.container.manifest().target_root)).collect();
+    if names.is_empty() { "name its base, too".to_owned() } else { names.join(", ") }
+}
+
+/// Expands and checks the map of an image.
+fn load_map(image: &Image) -> Result<ImageMap, ImageError> {
+    let wrong = |reason: String| ImageError::Map { name: image.name.clone(), reason };
+    let contents = image.container.contents();
+    let manifest = image.container.manifest();
+    let expected = contents.map_bytes;
+    let len = expected.to_usize().filter(|_| expected.get() <= MAX_MAP_BYTES);
+    let len = len.ok_or_else(|| wrong(format!("is said to have {expected} bytes, which is too much")))?;
+    check_zstd(&contents.stored_map, expected).map_err(wrong)?;
+    let bytes = zstd::bulk::decompress(&contents.stored_map, len);
+    let bytes = bytes.map_err(|error| wrong(format!("cannot be expanded: {error}")))?;
+    let found = Digest::of(&bytes);
+    if bytes.len() != len || found != manifest.map {
+        return Err(wrong(format!("has the digest {found}, the manifest binds {}", manifest.map)));
+    }
+    let parsed = ImageMap::parse(bytes, manifest.geometry.blocks());
+    parsed.map_err(|source| ImageError::BadMap { name: image.name.clone(), source })
+}
+
+/// Reads the stored bytes of a frame; checks their digest and that they are one zstd frame of the right length.
+fn read_checked(image: &Image, frame: u32, buffer: &mut Vec<u8>) -> Result<ByteLen, ImageError> {
+    let read = image.container.read_frame(frame, buffer);
+    let record = read.map_err(|source| ImageError::Frame { name: image.name.clone(), source })?;
+    let raw = ByteLen::new(u64::from(record.raw_bytes));
+    check_zstd(buffer, raw).map_err(|reason| ImageError::Expand { name: image.name.clone(), frame, reason })?;
+    Ok(raw)
+}
+
+/// Checks that `stored` is exactly one zstd frame that says it expands to `raw` bytes.
+///
+/// Such a frame needs no window, and no memory beyond what it expands to.
+fn check_zstd(stored: &[u8], raw: ByteLen) -> Result<(), String> {
+    match get_frame_content_size(stored) {
+        Ok(Some(found)) if found == raw.get() => {}
+        Ok(found) => return Err(format!("says it expands to {found:?} bytes, {raw} are expected")),
+        Err(_) => return Err("is not a zstd frame".to_owned()),
+    }
+    match find_frame_compressed_size(stored) {
+        Ok(len) if len == stored.len() => Ok(()),
+        Ok(len) => Err(format!("ends after {len} of {} bytes", stored.len())),
+        Err(code) => Err(format!("is malformed: {}", zstd::zstd_safe::get_error_name(code))),
+    }
+}

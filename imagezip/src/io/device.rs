@@ -1,0 +1,215 @@
+//! Regular files and block devices.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek as _, SeekFrom};
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Advice, FallocateFlags, Mode, OFlags, fadvise, fallocate};
+use rustix::io::Errno;
+use sigs::{ByteLen, ByteOffset, ByteRange, SectorSize};
+
+use super::sys::discard_device;
+use super::{DiskIo, ReadAt, write_zeros};
+
+/// What a [`Disk`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskKind {
+    /// A regular file.
+    File,
+    /// A block device.
+    Device,
+}
+
+/// A disk that could not be opened. The source of the error says why.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The system refused.
+    #[error("open {path}")]
+    Open {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// In use: mounted, part of an array, or opened by somebody else for himself.
+    #[error("{path} is in use: it is mounted or held by another program; unmount it and run this again")]
+    Busy {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A directory, a pipe, a character device.
+    #[error("{path} is neither a regular file nor a block device")]
+    Kind {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A sector size no disk has.
+    #[error("{path} has an unusable sector size")]
+    Sectors {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: sigs::units::BadSize,
+    },
+}
+
+/// A regular file or a block device.
+#[derive(Debug)]
+pub struct Disk {
+    file: File,
+    kind: DiskKind,
+    len: ByteLen,
+    sector_size: SectorSize,
+}
+
+impl Disk {
+    /// Opens a disk for reading.
+    ///
+    /// # Errors
+    /// [`DiskError`] with the path.
+    pub fn open(path: &Path) -> Result<Self, DiskError> {
+        check_kind(path)?;
+        let file = File::open(path).map_err(|source| open_error(path, source))?;
+        Self::from_file(file, path)
+    }
+
+    /// Opens a disk for reading and writing; a block device exclusively, so that one in use is refused.
+    ///
+    /// # Errors
+    /// [`DiskError`] with the path.
+    pub fn open_for_writing(path: &Path) -> Result<Self, DiskError> {
+        check_kind(path)?;
+        // On Linux O_EXCL without O_CREAT claims a block device, and means nothing for a regular file.
+        let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
+            Errno::BUSY => DiskError::Busy { path: path.to_owned() },
+            other => open_error(path, other.into()),
+        })?;
+        Self::from_file(File::from(descriptor), path)
+    }
+
+    /// Creates a regular file of `len` bytes, all of it a hole.
+    ///
+    /// # Errors
+    /// [`DiskError`] with the path, also when it exists.
+    pub fn create(path: &Path, len: ByteLen) -> Result<Self, DiskError> {
+        let made = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+        let file = made.map_err(|source| open_error(path, source))?;
+        file.set_len(len.get()).map_err(|source| open_error(path, source))?;
+        Self::from_file(file, path)
+    }
+
+    fn from_file(mut file: File, path: &Path) -> Result<Self, DiskError> {
+        let failed = |source| open_error(path, source);
+        let kind = kind_of(&file.metadata().map_err(failed)?);
+        let kind = kind.ok_or_else(|| DiskError::Kind { path: path.to_owned() })?;
+        // The end of a block device is its size.
+        let len = ByteLen::new(file.seek(SeekFrom::End(0)).map_err(failed)?);
+        let sector_size = match kind {
+            DiskKind::File => SectorSize::S512,
+            DiskKind::Device => {
+                let bytes = rustix::fs::ioctl_blksszget(&file).map_err(|error| failed(error.into()))?;
+                SectorSize::new(bytes).map_err(|source| DiskError::Sectors { path: path.to_owned(), source })?
+            }
+        };
+        Ok(Self { file, kind, len, sector_size })
+    }
+
+    /// Returns whether it is a file or a device.
+    pub const fn kind(&self) -> DiskKind {
+        self.kind
+    }
+}
+
+fn open_error(path: &Path, source: io::Error) -> DiskError {
+    DiskError::Open { path: path.to_owned(), source }
+}
+
+fn kind_of(metadata: &std::fs::Metadata) -> Option<DiskKind> {
+    let kind = metadata.file_type();
+    match (kind.is_file(), kind.is_block_device()) {
+        (true, _) => Some(DiskKind::File),
+        (_, true) => Some(DiskKind::Device),
+        (false, false) => None,
+    }
+}
+
+/// Refuses what must not even be opened: a pipe would block, a tape would rewind.
+fn check_kind(path: &Path) -> Result<(), DiskError> {
+    let metadata = std::fs::metadata(path).map_err(|source| open_error(path, source))?;
+    kind_of(&metadata).map(|_| ()).ok_or_else(|| DiskError::Kind { path: path.to_owned() })
+}
+
+impl ReadAt for Disk {
+    fn read_exact_at(&self, buf: &mut [u8], offset: ByteOffset) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset.get())
+    }
+
+    fn len(&self) -> ByteLen {
+        self.len
+    }
+
+    fn sector_size(&self) -> SectorSize {
+        self.sector_size
+    }
+}
+
+impl DiskIo for Disk {
+    fn write_all_at(&self, bytes: &[u8], offset: ByteOffset) -> io::Result<()> {
+        let end = offset.checked_add(ByteLen::of(bytes));
+        if end.is_none_or(|end| end.get() > self.len.get()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a write past the end of the disk"));
+        }
+        self.file.write_all_at(bytes, offset.get())
+    }
+
+    fn zero(&self, range: ByteRange) -> io::Result<()> {
+        if range.len.is_zero() {
+            return Ok(());
+        }
+        let flags = match self.kind {
+            DiskKind::File => FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            DiskKind::Device => FallocateFlags::ZERO_RANGE,
+        };
+        match fallocate(&self.file, flags, range.start.get(), range.len.get()) {
+            Ok(()) => Ok(()),
+            // Not offered here, or not at this alignment.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => write_zeros(self, range),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn discard(&self, range: ByteRange) -> io::Result<()> {
+        match self.kind {
+            DiskKind::File => self.zero(range),
+            DiskKind::Device => match discard_device(&self.file, range) {
+                Err(error) if Errno::from_io_error(&error).is_some_and(cannot_discard) => Ok(()),
+                result => result,
+            },
+        }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn drop_cache(&self, range: ByteRange) -> io::Result<()> {
+        let Some(len) = NonZeroU64::new(range.len.get()) else { return Ok(()) };
+        fadvise(&self.file, range.start.get(), Some(len), Advice::DontNeed).map_err(io::Error::from)
+    }
+
+    fn hard_sector_size(&self) -> Option<SectorSize> {
+        match self.kind {
+            DiskKind::File => None,
+            DiskKind::Device => Some(self.sector_size),
+        }
+    }
+}
+
+fn cannot_discard(error: Errno) -> bool {
+    error == Errno::OPNOTSUPP || error == Errno::INVAL || error == Errno::NOTTY
+}

@@ -1,0 +1,180 @@
+//! Files that appear complete and durable under their name, or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use sigs::zdi::{Contents, FrameRecord, HEADER_BYTES, header_bytes};
+use sigs::{ByteLen, ByteOffset};
+use tempfile::NamedTempFile;
+
+use crate::capture::FrameSink;
+
+/// A file that could not be written. Nothing is left under its name.
+#[derive(Debug, thiserror::Error)]
+pub enum PackageError {
+    /// The folder does not take a new file.
+    #[error("create a file in {folder}")]
+    Create {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing failed.
+    #[error("write {path}")]
+    Write {
+        /// The final name.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// What was written may be lost. Final: nothing is tried again.
+    #[error("make {path} durable")]
+    Sync {
+        /// The final name.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file could not be given its name.
+    #[error("give {path} its name")]
+    Rename {
+        /// The final name.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The frames handed over are not those of the contents.
+    #[error("{written} frames were written to {path}, its contents name {named}")]
+    Frames {
+        /// The final name.
+        path: PathBuf,
+        /// Frames written.
+        written: usize,
+        /// Frames named.
+        named: usize,
+    },
+}
+
+/// A file under construction: a temporary file beside its final name, removed unless it is published.
+#[derive(Debug)]
+pub struct Draft {
+    path: PathBuf,
+    folder: PathBuf,
+    file: NamedTempFile,
+}
+
+impl Draft {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// [`PackageError::Create`].
+    pub fn create(path: &Path) -> Result<Self, PackageError> {
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let failed = |source| PackageError::Create { folder: folder.clone(), source };
+        if path.file_name().is_none() || path.is_dir() {
+            return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "the name of a file is needed")));
+        }
+        let file = tempfile::Builder::new()
+            .prefix(".imagezip-")
+            .suffix(".partial")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .tempfile_in(&folder)
+            .map_err(failed)?;
+        Ok(Self { path: path.to_owned(), folder, file })
+    }
+
+    /// Makes the file durable and gives it its name, replacing what had it before.
+    ///
+    /// # Errors
+    /// [`PackageError`]; the name then still means what it meant before, unless only its folder could not be synced.
+    pub fn publish(self) -> Result<(), PackageError> {
+        let Self { path, folder, file } = self;
+        let sync = |source| PackageError::Sync { path: path.clone(), source };
+        file.as_file().sync_all().map_err(sync)?;
+        file.persist(&path).map_err(|error| PackageError::Rename { path: path.clone(), source: error.error })?;
+        File::open(&folder).and_then(|folder| folder.sync_all()).map_err(sync)
+    }
+
+    /// Returns the name it will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn write_error(&self, source: io::Error) -> PackageError {
+        PackageError::Write { path: self.path.clone(), source }
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.as_file_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_file_mut().flush()
+    }
+}
+
+/// A `.zdi` file under construction: header, frames as they come, tail.
+#[derive(Debug)]
+pub struct ImageFile {
+    draft: Draft,
+    placement: Vec<ByteOffset>,
+    end: ByteOffset,
+}
+
+impl ImageFile {
+    /// Begins an image.
+    ///
+    /// # Errors
+    /// [`PackageError`].
+    pub fn create(path: &Path) -> Result<Self, PackageError> {
+        let mut draft = Draft::create(path)?;
+        draft.write_all(&header_bytes()).map_err(|source| draft.write_error(source))?;
+        Ok(Self { draft, placement: Vec::new(), end: ByteOffset::new(HEADER_BYTES) })
+    }
+
+    /// Writes everything but the frames, makes the file durable and gives it its name. Returns its size.
+    ///
+    /// # Errors
+    /// [`PackageError`].
+    pub fn finish(mut self, contents: &Contents) -> Result<ByteLen, PackageError> {
+        if self.placement.len() != contents.frames.len() {
+            let (written, named) = (self.placement.len(), contents.frames.len());
+            return Err(PackageError::Frames { path: self.draft.path, written, named });
+        }
+        let tail = contents.encode_tail(&self.placement, self.end);
+        self.draft.write_all(&tail).map_err(|source| self.draft.write_error(source))?;
+        let len = ByteLen::new(self.end.get().saturating_add(ByteLen::of(&tail).get()));
+        self.draft.publish()?;
+        Ok(len)
+    }
+}
+
+impl FrameSink for ImageFile {
+    fn put(&mut self, _record: FrameRecord, stored: &[u8]) -> io::Result<()> {
+        self.draft.write_all(stored)?;
+        self.placement.push(self.end);
+        let end = self.end.checked_add(ByteLen::of(stored));
+        self.end = end.ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        Ok(())
+    }
+}
+
+/// Returns true when two paths lead to the same file, so that an output is not written over its input.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    match (fs::metadata(a), fs::metadata(b)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}

@@ -1,0 +1,119 @@
+//! The first and the last MiB of a disk: what makes it boot, and therefore goes first and comes last.
+
+use sigs::{BlockHash, BlockIndex, ByteLen, ByteOffset, ByteRange};
+
+use super::{Failure, Job};
+use crate::image::{Content, ContentReader, PlanRun};
+
+/// What the first and the last MiB will hold.
+#[derive(Debug)]
+pub(super) struct Ends {
+    head: Vec<Part>,
+    tail: Vec<Part>,
+}
+
+/// Used blocks that follow each other.
+#[derive(Debug)]
+struct Part {
+    first: BlockIndex,
+    range: ByteRange,
+    content: PartContent,
+}
+
+#[derive(Debug)]
+enum PartContent {
+    Zero,
+    Data(Vec<u8>),
+}
+
+impl Ends {
+    /// Reads the ends from the image, before anything is written.
+    pub(super) fn load(job: &Job<'_>) -> Result<Self, Failure> {
+        let mut reader = ContentReader::new(job.chain);
+        let [head, tail] = job.end_runs().map(|runs| {
+            let load = |run: &PlanRun| {
+                let content = match reader.content(run)? {
+                    Some(content) => PartContent::Data(content.to_vec()),
+                    None => PartContent::Zero,
+                };
+                let range = job.range_of(run);
+                Ok::<_, Failure>(Part { first: run.first, range, content })
+            };
+            runs.iter().map(load).collect::<Result<Vec<_>, _>>()
+        });
+        Ok(Self { head: head?, tail: tail? })
+    }
+
+    /// Returns the hash of a DATA block of the ends.
+    pub(super) fn hash(&self, job: &Job<'_>, block: BlockIndex) -> Option<BlockHash> {
+        let parts = if block < job.head_end { &self.head } else { &self.tail };
+        let part = parts.get(parts.partition_point(|part| part.first <= block).checked_sub(1)?)?;
+        let PartContent::Data(content) = &part.content else { return None };
+        let size = job.geometry().block_size.as_usize();
+        let index = usize::try_from(block.get().checked_sub(part.first.get())?).ok()?;
+        content.chunks(size).nth(index).map(BlockHash::of)
+    }
+
+    /// Writes the last MiB, then the first, and reads both back. Returns how many bytes were written.
+    pub(super) fn write(&self, job: &Job<'_>) -> Result<u64, Failure> {
+        let mut written = 0;
+        for parts in [&self.tail, &self.head] {
+            for part in parts {
+                match &part.content {
+                    // Zeros since the beginning, and the root was computed with that.
+                    PartContent::Zero => {}
+                    PartContent::Data(content) => job.write(content, part.range.start)?,
+                }
+                written += part.range.len.get();
+            }
+            job.flush()?;
+        }
+        job.drop_cache()?;
+        for part in self.tail.iter().chain(&self.head) {
+            if let Err(error) = part.check(job) {
+                // What does not hold its first MiB must not boot by what it does hold. The first error is the one
+                // to tell.
+                drop(job.invalidate());
+                return Err(error);
+            }
+        }
+        Ok(written)
+    }
+}
+
+impl Part {
+    fn check(&self, job: &Job<'_>) -> Result<(), Failure> {
+        let mut found = vec![0; self.range.len.to_usize().unwrap_or(0)];
+        job.read(&mut found, self.range.start)?;
+        let differs = match &self.content {
+            PartContent::Zero => found.iter().position(|byte| *byte != 0),
+            PartContent::Data(content) => found.iter().zip(content).position(|(found, wanted)| found != wanted),
+        };
+        match differs {
+            None => Ok(()),
+            Some(place) => {
+                let place = ByteLen::of(&found[..place]);
+                Err(Failure::Changed { offset: self.range.start.checked_add(place).unwrap_or(ByteOffset::MAX) })
+            }
+        }
+    }
+}
+
+impl Job<'_> {
+    /// Returns the used runs of the first MiB and of the last.
+    fn end_runs(&self) -> [Vec<PlanRun>; 2] {
+        let total = BlockIndex::new(self.geometry().blocks().get());
+        let used = |first, end| {
+            self.plan().runs_in(first, end).filter(|run| run.content != Content::Free).collect::<Vec<_>>()
+        };
+        [used(BlockIndex::ZERO, self.head_end), used(self.tail_start, total)]
+    }
+
+    /// Makes zeros of the used blocks of the first and the last MiB, durably.
+    pub(super) fn invalidate(&self) -> Result<(), Failure> {
+        for run in self.end_runs().iter().flatten() {
+            self.zero(self.range_of(run))?;
+        }
+        self.flush()
+    }
+}
