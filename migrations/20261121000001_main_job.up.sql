@@ -164,6 +164,8 @@ CREATE TABLE jobs (
     node_id       uuid REFERENCES nodes,
     requester_id  uuid NOT NULL REFERENCES users,
     state         text NOT NULL CHECK (state IN ('running', 'done', 'failed', 'held')),
+    -- Whether a swap-out saves: decided when it was asked for, whatever becomes of the box meanwhile.
+    saves         boolean NOT NULL DEFAULT false,
     detail        text,
     created_at    timestamptz NOT NULL,
     ended_at      timestamptz,
@@ -194,6 +196,10 @@ CREATE TABLE captures (
     state           text NOT NULL CHECK (state IN
                         ('planned', 'frozen', 'streaming', 'received', 'verified', 'retired', 'failed')),
     attempt         integer NOT NULL DEFAULT 0 CHECK (attempt >= 0),
+    -- The attempts made before somebody last said "retry", and the boot and the start of the present one.
+    attempts_before integer NOT NULL DEFAULT 0,
+    boot_id         uuid REFERENCES agent_boots,
+    attempt_at      timestamptz,
     base_version_id uuid REFERENCES image_versions,
     scanned_bytes   bigint NOT NULL DEFAULT 0,
     total_bytes     bigint NOT NULL DEFAULT 0,
@@ -229,6 +235,9 @@ CREATE TABLE disk_writes (
     permit           text NOT NULL,
     state            text NOT NULL CHECK (state IN ('issued', 'running', 'done', 'failed', 'void')),
     attempt          integer NOT NULL DEFAULT 0,
+    attempts_before  integer NOT NULL DEFAULT 0,
+    boot_id          uuid REFERENCES agent_boots,
+    attempt_at       timestamptz,
     done_bytes       bigint NOT NULL DEFAULT 0,
     total_bytes      bigint NOT NULL DEFAULT 0,
     progress_at      timestamptz,
