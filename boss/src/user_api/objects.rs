@@ -1,0 +1,53 @@
+//! The bytes of images on their way into the store.
+
+use std::io;
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream, Bytes};
+use axum::extract::State;
+use axum::http::StatusCode;
+use futures_util::{Stream, StreamExt as _, stream};
+use sigs::{ByteLen, Digest};
+use tokio_util::io::StreamReader;
+
+use super::body::Segments;
+use crate::auth::Site;
+use crate::auth::authorize::{Resource, Verb, authorize};
+use crate::auth::extract::ApiUser;
+use crate::error::AppError;
+use crate::store::Put;
+
+/// The most bytes of one object: an image of a disk of 16 TiB, stored raw.
+const MAX_OBJECT_BYTES: ByteLen = ByteLen::new(16 << 40);
+/// A sender that sends nothing for so long is gone.
+const STALL: Duration = Duration::from_secs(60);
+
+/// `PUT objects/{digest}`: streams to the store, which keeps nothing that does not have the digest.
+pub async fn put(
+    State(site): State<Site>,
+    user: ApiUser,
+    Segments(digest): Segments<Digest>,
+    body: Body,
+) -> Result<StatusCode, AppError> {
+    authorize(&user.subject, Verb::Change, Resource::Objects)?;
+    let bytes = Box::pin(StreamReader::new(Box::pin(unless_stalled(body.into_data_stream()))));
+    match site.app.store.put_if_absent(digest, MAX_OBJECT_BYTES, bytes).await? {
+        Put::Stored => Ok(StatusCode::CREATED),
+        Put::Present => Ok(StatusCode::OK),
+    }
+}
+
+fn unless_stalled(body: BodyDataStream) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::unfold(Some(body), |body| async {
+        let mut body = body?;
+        match tokio::time::timeout(STALL, body.next()).await {
+            Ok(Some(Ok(bytes))) => Some((Ok(bytes), Some(body))),
+            Ok(Some(Err(error))) => Some((Err(io::Error::other(error)), None)),
+            Ok(None) => None,
+            Err(_) => {
+                let error = io::Error::new(io::ErrorKind::TimedOut, format!("nothing came for {} s", STALL.as_secs()));
+                Some((Err(error), None))
+            }
+        }
+    })
+}
