@@ -3,6 +3,7 @@
 use sigs::manifest::PartitionSummary;
 use sigs::{ByteLen, ByteOffset, ByteRange, CHUNK_BYTES, ChunkIndex, SectorSize};
 
+use crate::alloc::{Survey, Treatment};
 use crate::io::ReadAt;
 
 /// The allocated ranges of a disk, in order, not touching each other, all inside the disk.
@@ -39,6 +40,30 @@ impl Layout {
             reached = end.filter(|_| !range.len.is_zero()).ok_or(BadLayout { index, range: *range })?;
         }
         Ok(Self { disk_bytes, sector_size, allocated, partitions })
+    }
+
+    /// Takes the answer of a survey of a disk of `disk_bytes`.
+    ///
+    /// # Errors
+    /// [`BadLayout`] when it is not that of such a disk.
+    pub fn from_survey(disk_bytes: ByteLen, survey: &Survey) -> Result<Self, BadLayout> {
+        let partitions = survey.partitions.iter().map(|partition| {
+            let (whole, evidence) = match &partition.treatment {
+                Treatment::Whole { reason } => (Some(reason.clone()), None),
+                Treatment::Proven { evidence } => (None, serde_json::to_string(evidence).ok()),
+            };
+            PartitionSummary {
+                number: partition.number,
+                start: partition.range.start,
+                len: partition.range.len,
+                kind: partition.kind.clone(),
+                content: partition.content.to_string(),
+                allocated: partition.allocated,
+                whole,
+                evidence,
+            }
+        });
+        Self::new(disk_bytes, survey.sector_size, survey.allocated.clone(), partitions.collect())
     }
 
     /// Takes everything as allocated.

@@ -80,8 +80,11 @@ impl Draft {
             _ => PathBuf::from("."),
         };
         let failed = |source| PackageError::Create { folder: folder.clone(), source };
-        if path.file_name().is_none() || path.is_dir() {
-            return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "the name of a file is needed")));
+        // A rename would replace a device node or a folder by a file.
+        let other = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+        if path.file_name().is_none() || other {
+            let reason = format!("{} is not the name of a regular file", path.display());
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, reason)));
         }
         let file = tempfile::Builder::new()
             .prefix(".imagezip-")
@@ -102,6 +105,19 @@ impl Draft {
         file.as_file().sync_all().map_err(sync)?;
         file.persist(&path).map_err(|error| PackageError::Rename { path: path.clone(), source: error.error })?;
         File::open(&folder).and_then(|folder| folder.sync_all()).map_err(sync)
+    }
+
+    /// Makes the file so long, with a hole at its end.
+    ///
+    /// # Errors
+    /// [`PackageError::Write`].
+    pub fn set_len(&self, len: ByteLen) -> Result<(), PackageError> {
+        self.file.as_file().set_len(len.get()).map_err(|source| self.write_error(source))
+    }
+
+    /// Returns where it is until it is published.
+    pub fn temporary_path(&self) -> &Path {
+        self.file.path()
     }
 
     /// Returns the name it will have.

@@ -1,0 +1,70 @@
+//! `imagezip hash`: a disk into a signature.
+
+use std::io::{BufWriter, Write as _};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use imagezip::capture::{CaptureOptions, hash};
+use imagezip::io::Disk;
+use imagezip::package::Draft;
+use serde::Serialize;
+use sigs::{BlockCounts, BlockSize, Geometry, Root};
+
+use crate::open;
+use crate::session::Session;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// A disk, or a file that holds one
+    source: PathBuf,
+    /// Where to write the signature
+    #[arg(long, value_name = "BASE.sig")]
+    out: PathBuf,
+    /// Only this partition
+    #[arg(long, value_name = "N")]
+    partition: Option<u32>,
+    /// The size of a hash block
+    #[arg(long, value_name = "BYTES", default_value = "4096", value_parser = block_size)]
+    block_size: BlockSize,
+    /// Take everything as data
+    #[arg(long)]
+    raw: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    root: Root,
+    geometry: Geometry,
+    counts: BlockCounts,
+}
+
+pub(crate) fn block_size(text: &str) -> Result<BlockSize, String> {
+    let bytes: u32 = text.parse().map_err(|_| "not a number of bytes".to_owned())?;
+    BlockSize::new(bytes).map_err(|error| error.to_string())
+}
+
+pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()> {
+    open::distinct(&arguments.out, [&arguments.source])?;
+    let disk = Disk::open(&arguments.source)?;
+    let part = open::part(&disk, &arguments.source, arguments.partition)?;
+    let (layout, _) = open::layout(session, &part, &arguments.source, arguments.raw)?;
+    let mut out = BufWriter::with_capacity(1 << 20, Draft::create(&arguments.out)?);
+    let options = CaptureOptions {
+        block_size: arguments.block_size,
+        threads: session.threads(),
+        ..CaptureOptions::default()
+    };
+    let hashed = session.watched(|| hash(&part, &layout, &options, &mut out, session.control()));
+    let hashed = hashed.with_context(|| format!("hash {}", arguments.source.display()))?;
+    out.flush().with_context(|| format!("write {}", arguments.out.display()))?;
+    let draft = out.into_inner().map_err(|error| error.into_error())?;
+    session.check_interrupted()?;
+    draft.publish()?;
+    let report = Report { root: hashed.root, geometry: hashed.geometry, counts: hashed.counts };
+    let counts = hashed.counts;
+    session.print(
+        &report,
+        &format!("root {}\nblocks {} data, {} zero, {} free", hashed.root, counts.data, counts.zero, counts.free),
+    )
+}

@@ -1,0 +1,118 @@
+//! What all commands share: where output goes, how progress is shown, how the program is stopped.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use imagezip::control::{Control, Progress, default_threads};
+use serde::Serialize;
+
+use crate::exit::Interrupted;
+use crate::progress::{Reporter, Style};
+
+/// Options of all commands.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Print one JSON object on stdout
+    #[arg(long, global = true)]
+    json: bool,
+    /// How to show progress on stderr
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "HOW")]
+    progress: ProgressMode,
+    /// How many worker threads [default: one for each core]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProgressMode {
+    /// A bar on a terminal, plain lines elsewhere
+    Auto,
+    /// One line that is overwritten
+    Bar,
+    /// A line every few seconds
+    Plain,
+    /// A JSON object a second
+    Json,
+    /// Nothing
+    None,
+}
+
+/// A run of the program.
+#[derive(Debug)]
+pub(crate) struct Session {
+    json: bool,
+    style: Option<Style>,
+    threads: NonZeroUsize,
+    progress: Arc<Progress>,
+    cancel: Arc<AtomicBool>,
+}
+
+impl Session {
+    pub(crate) fn new(common: &Common) -> anyhow::Result<Self> {
+        let cancel = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&cancel)).context("listen for signals")?;
+        }
+        let style = match common.progress {
+            ProgressMode::Auto if io::stderr().is_terminal() => Some(Style::Bar),
+            ProgressMode::Bar => Some(Style::Bar),
+            ProgressMode::Auto | ProgressMode::Plain => Some(Style::Plain),
+            ProgressMode::Json => Some(Style::Json),
+            ProgressMode::None => None,
+        };
+        let threads = common.threads.unwrap_or_else(default_threads).min(NonZeroUsize::new(1024).unwrap_or(NonZeroUsize::MIN));
+        Ok(Self { json: common.json, style, threads, progress: Arc::new(Progress::default()), cancel })
+    }
+
+    pub(crate) const fn threads(&self) -> NonZeroUsize {
+        self.threads
+    }
+
+    /// Returns how the library is watched and stopped.
+    pub(crate) fn control(&self) -> Control<'_> {
+        Control { progress: &self.progress, cancel: &self.cancel }
+    }
+
+    /// Shows progress while `work` runs.
+    pub(crate) fn watched<T>(&self, work: impl FnOnce() -> T) -> T {
+        let reporter = self.style.map(|style| Reporter::start(style, Arc::clone(&self.progress)));
+        let result = work();
+        drop(reporter);
+        result
+    }
+
+    /// Ends the run when a signal asked for that; called before something becomes final.
+    pub(crate) fn check_interrupted(&self) -> Result<(), Interrupted> {
+        if self.cancel.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
+    }
+
+    /// Says something to the person who watches.
+    pub(crate) fn say(&self, text: &str) {
+        // A closed stderr is no reason to stop.
+        drop(writeln!(io::stderr().lock(), "{text}"));
+    }
+
+    /// Prints the result: `object` with `--json`, otherwise `text`.
+    pub(crate) fn print(&self, object: &impl Serialize, text: &str) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        let line = if self.json { serde_json::to_string(object).context("encode the result")? } else { text.to_owned() };
+        out.write_all(line.trim_end().as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush())?;
+        Ok(())
+    }
+}
+
+/// Writes a number of bytes for people.
+pub(crate) fn human(bytes: u64) -> String {
+    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, size)| bytes >= *size) {
+        Some((unit, size)) => {
+            let tenths = u128::from(bytes) * 10 / u128::from(size);
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} B"),
+    }
+}
