@@ -211,6 +211,7 @@ CREATE TABLE captures (
     target_root     bytea CHECK (length(target_root) = 32),
     zdi_digest      bytea CHECK (length(zdi_digest) = 32),
     zdi_bytes       bigint CHECK (zdi_bytes > 0),
+    min_disk_bytes  bigint CHECK (min_disk_bytes > 0),
     sig_digest      bytea CHECK (length(sig_digest) = 32),
     failure_class   text,
     failure_reason  text,

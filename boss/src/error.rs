@@ -75,6 +75,7 @@ impl From<DbError> for AppError {
             DbError::Sql(ref source) if is_connection(source) => {
                 Self::unavailable("the database does not answer; try again in a moment", error)
             }
+            DbError::TermOver { .. } => Self::unavailable("another boss took over; ask that one", error),
             DbError::Constraint { .. } | DbError::Inconsistent { .. } | DbError::Sql(_) => Self::internal(error),
         }
     }

@@ -9,6 +9,14 @@ pub enum DbError {
         /// What was to be moved.
         what: String,
     },
+    /// Another boss rules: every effect of this one is refused.
+    #[error("another boss took over: it rules in term {ruling}, this one in term {own}")]
+    TermOver {
+        /// The term of this boss.
+        own: u64,
+        /// The term that rules.
+        ruling: u64,
+    },
     /// A named constraint refused the row.
     #[error("the constraint {constraint} refused the row")]
     Constraint {
