@@ -177,15 +177,17 @@ fn work_on(image: &Path, later: &[PathBuf], out: &Path) -> anyhow::Result<()> {
         file.write_all_at(&page(number, &mut random), blocks[usize::try_from(number)?] * PAGE)?;
     }
     file.sync_all()?;
-    let check = Command::new("/usr/sbin/e2fsck").args(["-fn"]).arg(image).stdout(Stdio::null()).stderr(Stdio::null());
-    let status = { check }.status().context("run e2fsck")?;
+    let mut check = Command::new("/usr/sbin/e2fsck");
+    check.args(["-fn"]).arg(image).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = check.status().context("run e2fsck")?;
     ensure!(status.success(), "e2fsck finds fault with the workload");
     Ok(())
 }
 
 fn debugfs(image: &Path, request: &str) -> anyhow::Result<String> {
-    let output = Command::new("debugfs").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(["-R", request]).arg(image);
-    let output = { output }.output().context("run debugfs")?;
+    let mut command = Command::new("debugfs");
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").args(["-R", request]).arg(image);
+    let output = command.output().context("run debugfs")?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -1,0 +1,64 @@
+# Thin: the work is in the programs. Names and meanings of the targets: docs/running.md.
+
+# demo and bench measure, so they are optimised; test is not, so that it builds fast.
+PROFILE ?= release
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BUILT := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+# Queries are checked against the committed cache: no database is needed to compile.
+export SQLX_OFFLINE := true
+unexport DATABASE_URL
+
+.PHONY: demo test bench build fmt lint doc deny sqlx sqlx-check clean cargo
+
+# SERVE=1 leaves it running until Ctrl-C. DEMO_FLAGS: see `ebb-tests demo --help`.
+demo: build
+	$(BUILT)/ebb-tests demo $(if $(filter 1,$(SERVE)),--serve) $(DEMO_FLAGS)
+
+# Formatting, lints, programs, documentation, then every test there is on a private PostgreSQL.
+test: fmt lint doc
+	cargo build --workspace --all-targets --locked
+	$(TARGET)/debug/ebb-tests tools
+	$(TARGET)/debug/ebb-tests test
+
+bench: build
+	$(BUILT)/ebb-tests bench $(BENCH_FLAGS)
+
+build: cargo
+	cargo build --workspace --bins --locked --profile $(PROFILE)
+
+fmt: cargo
+	cargo fmt --all --check
+
+lint: cargo
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+doc: cargo
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --document-private-items
+
+deny:
+	cargo deny check bans licenses sources
+
+# The query cache, made anew: what `query!` finds out from a database that has just our migrations.
+sqlx: cargo
+	cargo build -p ebb-tests --locked
+	rm -rf .sqlx && mkdir .sqlx
+	touch boss/db/src/lib.rs boss/src/lib.rs
+	SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$(CURDIR)/.sqlx $(TARGET)/debug/ebb-tests pg run --schema migrations -- \
+	    cargo check -p boss-db -p boss --all-targets --locked
+
+sqlx-check: cargo
+	cargo build -p ebb-tests --locked
+	rm -rf $(TARGET)/sqlx && mkdir -p $(TARGET)/sqlx
+	touch boss/db/src/lib.rs boss/src/lib.rs
+	SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$(abspath $(TARGET))/sqlx $(TARGET)/debug/ebb-tests pg run --schema migrations -- \
+	    cargo check -p boss-db -p boss --all-targets --locked
+	diff -r .sqlx $(TARGET)/sqlx
+
+clean:
+	cargo clean
+
+# A toolchain that can build this, installed where it can be.
+cargo:
+	@.ci/need-cargo
