@@ -88,11 +88,9 @@ pub(crate) fn probe(window: &Window<'_>, kind: &Kind) -> Result<Probed, SurveyEr
             return Ok(Probed::Doubted(Content::Several, doubt));
         }
     };
-    let read: Result<Box<dyn FileSystem>, Stop> = match (owner, kind.purpose) {
-        (Content::Ext2 | Content::Ext3 | Content::Ext4, Purpose::Linux) => {
-            Ext::read(window).map(|ext| Box::new(ext) as _)
-        }
-        (Content::Swap, Purpose::Linux | Purpose::Swap) => Swap::read(window).map(|swap| Box::new(swap) as _),
+    let read = match (owner, kind.purpose) {
+        (Content::Ext2 | Content::Ext3 | Content::Ext4, Purpose::Linux) => Ext::read(window).map(boxed),
+        (Content::Swap, Purpose::Linux | Purpose::Swap) => Swap::read(window).map(boxed),
         (Content::Ext2 | Content::Ext3 | Content::Ext4 | Content::Swap, _) => {
             Err(Stop::Doubt(Doubt::Kind { kind: kind.name.clone(), content: owner }))
         }
@@ -103,4 +101,8 @@ pub(crate) fn probe(window: &Window<'_>, kind: &Kind) -> Result<Probed, SurveyEr
         Err(Stop::Doubt(doubt)) => Ok(Probed::Doubted(owner, doubt)),
         Err(Stop::Read(error)) => Err(error),
     }
+}
+
+fn boxed(file_system: impl FileSystem + 'static) -> Box<dyn FileSystem> {
+    Box::new(file_system)
 }
