@@ -1,0 +1,141 @@
+//! `boss`: the server, and what its administrator does beside it.
+
+mod admin;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr as _;
+
+use anyhow::Context;
+use boss::config::{ConfigError, DatabaseUrl, DatabaseUrlText, Told};
+use boss_db::PgPool;
+use clap::{Args, Parser, Subcommand};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tracing_subscriber::EnvFilter;
+
+/// Track what every disk was loaded from, save experiments when they swap out, put them back
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    settings: Flags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server until it is told to stop
+    Serve,
+    /// Bring the database to the layout this version needs
+    Migrate,
+    /// Manage users, projects and keys, directly in the database
+    Admin {
+        #[command(subcommand)]
+        command: admin::Command,
+    },
+}
+
+/// Flags win over `EBB_*` variables, those over the file.
+#[derive(Args, Debug)]
+struct Flags {
+    /// A TOML file with the same names as these flags
+    #[arg(long, env = "EBB_CONFIG", global = true)]
+    config: Option<PathBuf>,
+    /// Where people and their programs connect [127.0.0.1:4710]
+    #[arg(long, env = "EBB_LISTEN", global = true)]
+    listen: Option<std::net::SocketAddr>,
+    /// Where agents connect, a loopback address [127.0.0.1:4711]
+    #[arg(long, env = "EBB_AGENT_LISTEN", global = true)]
+    agent_listen: Option<std::net::SocketAddr>,
+    /// The database; prefer the variable or the file when it holds a password
+    #[arg(long, env = "EBB_DATABASE_URL", global = true, hide_env_values = true)]
+    database_url: Option<String>,
+    /// The state directory: keys, store, runtime files
+    #[arg(long, env = "EBB_STATE", global = true)]
+    state: Option<PathBuf>,
+    /// How people reach the site; decides whether cookies are Secure
+    #[arg(long, env = "EBB_BASE_URL", global = true)]
+    base_url: Option<String>,
+    /// The agent's program for local nodes [node-agent beside this one]
+    #[arg(long, env = "EBB_AGENT_PROGRAM", global = true)]
+    agent_program: Option<PathBuf>,
+}
+
+impl Flags {
+    fn told(self) -> Result<Told, ConfigError> {
+        let database_url = self.database_url.map(|text| {
+            let Ok(url) = DatabaseUrlText::from_str(&text);
+            url
+        });
+        let flags = Told {
+            listen: self.listen,
+            agent_listen: self.agent_listen,
+            database_url,
+            state: self.state,
+            base_url: self.base_url,
+            agent_program: self.agent_program,
+        };
+        Ok(match self.config {
+            Some(path) => flags.or(Told::from_file(&path)?),
+            None => flags,
+        })
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command that failed")]
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("EBB_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("boss: {error:#}");
+            // Something missing in the set-up is 2, everything else 1.
+            ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let told = arguments.settings.told()?;
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    match arguments.command {
+        Command::Serve => runtime.block_on(serve::serve(told.resolve()?)),
+        Command::Migrate => runtime.block_on(async {
+            let pool = connect(&told.database()?).await?;
+            migrate(&pool).await
+        }),
+        Command::Admin { command } => runtime.block_on(async {
+            let pool = connect(&told.database()?).await?;
+            admin::run(command, &pool).await
+        }),
+    }
+}
+
+/// Connects to the database, and says what to do where that is not possible.
+async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgPool> {
+    let options = PgConnectOptions::from_str(url.expose())
+        .ok()
+        .context("the address of the database is malformed: expected postgres://USER@HOST/NAME; set EBB_DATABASE_URL")?
+        .application_name("boss");
+    PgPoolOptions::new().max_connections(16).connect_with(options).await.map_err(|error| {
+        let hint = match &error {
+            sqlx::Error::Io(_) => "PostgreSQL does not answer there: is it running, and is the address right?",
+            sqlx::Error::Database(db) if matches!(db.code().as_deref(), Some("28P01" | "28000")) => {
+                "PostgreSQL refused user or password: check EBB_DATABASE_URL"
+            }
+            sqlx::Error::Database(db) if db.code().as_deref() == Some("3D000") => {
+                "there is no such database: make it with createdb"
+            }
+            _ => "the database cannot be used",
+        };
+        anyhow::Error::new(error).context(hint)
+    })
+}
+
+async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
+    boss_db::MIGRATOR.run(pool).await.context("bring the database to the layout this version needs")
+}
