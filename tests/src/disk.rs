@@ -84,7 +84,7 @@ pub fn make(path: &Path, layout: &Layout, contents: &Contents<'_>) -> anyhow::Re
 /// # Errors
 /// When they are not.
 pub fn check(path: &Path, layout: &Layout) -> anyhow::Result<()> {
-    let table = tools::output(tools::program("partx").args(["--show", "--noheadings", "--raw", "-o", "NR,START,SECTORS"]).arg(path))?;
+    let table = tools::output(tools::program("partx").args(["--noheadings", "--raw", "-o", "NR,START,SECTORS"]).arg(path))?;
     let expected: Vec<_> = (1..).zip(layout.partitions).map(|(number, partition)| format!("{number} {} {}", partition.start / SECTOR, partition.bytes / SECTOR)).collect();
     ensure!(table.lines().map(str::trim).eq(expected.iter().map(String::as_str)), "partx reads {table:?} from {}", path.display());
     for partition in layout.partitions {
