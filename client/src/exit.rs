@@ -52,7 +52,8 @@ impl Code {
         }
     }
 
-    const fn of(error: &ClientError) -> Self {
+    /// Returns the code for an error of a request.
+    pub const fn of(error: &ClientError) -> Self {
         match error.exit_code() {
             2 => Self::Usage,
             4 => Self::NotFound,

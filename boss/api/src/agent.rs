@@ -76,7 +76,7 @@ pub struct Register {
     pub protocol: u32,
     /// From the boot parameters.
     pub boot_token: String,
-    /// SHA-256 of the secret that the agent made in RAM and sends as bearer from now on.
+    /// SHA-256 of the 32 bytes of the secret that the agent made in RAM; their hexadecimal is its bearer from now on.
     pub secret_hash: Digest,
     /// The disks as found.
     pub disks: Vec<FoundDisk>,
