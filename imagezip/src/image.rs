@@ -230,7 +230,8 @@ impl Chain<Unverified> {
 
     fn check_frames(&self, threads: NonZeroUsize, control: Control<'_>) -> Result<(), ImageError> {
         let frames = |image: &Image| image.container.contents().frames.len();
-        let all = |image: &Image| image.container.contents().frames.iter().map(|frame| u64::from(frame.stored_bytes)).sum();
+        let all =
+            |image: &Image| image.container.contents().frames.iter().map(|frame| u64::from(frame.stored_bytes)).sum();
         let total: u64 = self.images.iter().map(all).fold(0, |sum: u64, bytes: u64| sum.saturating_add(bytes));
         control.progress.begin(Phase::Check, ByteLen::new(total));
         let items = self.images.iter().flat_map(|image| (0_u32..).take(frames(image)).map(move |frame| (image, frame)));

@@ -12,7 +12,7 @@ mod sys;
 pub use device::{Disk, DiskError, DiskKind};
 
 /// How much is written at once where zeros have to be written out.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Writes to a disk, at any place, from several threads at once.
 ///

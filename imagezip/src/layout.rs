@@ -102,9 +102,10 @@ impl Layout {
     pub(crate) fn within(&self, range: ByteRange) -> impl Iterator<Item = ByteRange> + '_ {
         let end = ByteOffset::new(range.start.get().saturating_add(range.len.get()));
         let first = self.allocated.partition_point(|piece| piece.checked_end().is_none_or(|end| end <= range.start));
-        self.allocated[first..].iter().take_while(move |piece| piece.start < end).filter_map(move |piece| {
-            ByteRange::between(piece.start.max(range.start), piece.checked_end()?.min(end))
-        })
+        self.allocated[first..]
+            .iter()
+            .take_while(move |piece| piece.start < end)
+            .filter_map(move |piece| ByteRange::between(piece.start.max(range.start), piece.checked_end()?.min(end)))
     }
 
     /// Returns the chunks that have an allocated byte, in order; chunks without one cost nothing.

@@ -6,7 +6,7 @@
 //! 3. FREE blocks as the caller wants; then the body, every block at most once, several threads in disk order; durably;
 //! 4. the body is read back past the page cache and hashed; together with what the first and the last MiB will hold it
 //!    must have the root that the manifest names;
-//! 5. the last MiB, durably; the first MiB, durably; both are read back.
+//! 5. the last MiB, durably; the first MiB, durably, and its first block after the rest of it; all are read back.
 //!
 //! Interrupted anywhere, the target does not boot, and the same restore run again finishes it. With
 //! [`RestoreOptions::in_place`] the target is read first and only what differs is written; what is there is believed
@@ -158,7 +158,9 @@ pub enum Failure {
         offset: ByteOffset,
     },
     /// What was read back is not the state.
-    #[error("what was read back has the root {found}, the image has {expected}: the target does not keep what is written")]
+    #[error(
+        "what was read back has the root {found}, the image has {expected}: the target does not keep what is written"
+    )]
     WrongRoot {
         /// Computed.
         found: Root,

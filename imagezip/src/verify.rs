@@ -7,8 +7,8 @@ use std::ops::Range;
 use serde::Serialize;
 use sigs::map::{ChunkSummary, WrongChunkCount};
 use sigs::{
-    BlockCount, BlockHash, BlockIndex, BlockState, ByteLen, ByteOffset, ByteRange, ChunkIndex, ChunkState, ReadAt, Root,
-    RootBuilder,
+    BlockCount, BlockHash, BlockIndex, BlockState, ByteLen, ByteOffset, ByteRange, ChunkIndex, ChunkState, ReadAt,
+    Root, RootBuilder,
 };
 
 use crate::control::{Control, Phase};
@@ -99,7 +99,11 @@ impl Comparison {
             last.blocks = BlockCount::new(last.blocks.get() + blocks);
         } else if self.differences.len() < MAX_REPORTED {
             let offset = ByteOffset::new(first.saturating_mul(u64::from(block_bytes)));
-            self.differences.push(Difference { first: BlockIndex::new(first), blocks: BlockCount::new(blocks), offset });
+            self.differences.push(Difference {
+                first: BlockIndex::new(first),
+                blocks: BlockCount::new(blocks),
+                offset,
+            });
         }
     }
 }
@@ -124,15 +128,22 @@ pub fn verify_content(
     let mut builder = RootBuilder::new(*chain.geometry());
     let mut next = 0;
     let pieces = plan.pieces(PIECE_CHUNKS, false).into_iter();
-    parallel::in_order("verify", threads, pieces, || ContentReader::new(chain), work, |(first, chunks)| {
-        builder.push_run(ChunkSummary::Free, first.saturating_sub(next));
-        next = first;
-        for summary in chunks {
-            builder.push(summary);
-            next += 1;
-        }
-        Ok(())
-    })?;
+    parallel::in_order(
+        "verify",
+        threads,
+        pieces,
+        || ContentReader::new(chain),
+        work,
+        |(first, chunks)| {
+            builder.push_run(ChunkSummary::Free, first.saturating_sub(next));
+            next = first;
+            for summary in chunks {
+                builder.push(summary);
+                next += 1;
+            }
+            Ok(())
+        },
+    )?;
     builder.push_run(ChunkSummary::Free, chain.geometry().chunks().saturating_sub(next));
     let (found, expected) = (builder.finish()?.root(), chain.manifest().target_root);
     if found == expected { Ok(found) } else { Err(VerifyError::WrongRoot { found, expected }) }

@@ -3,9 +3,7 @@
 use std::io::Write;
 
 use sigs::image_map::{ImageMap, MapBuilder, Origin, Run};
-use sigs::{
-    BlockCount, BlockCounts, ByteLen, CHUNK_BYTES, ChunkIndex, Geometry, Root, SignatureWriter,
-};
+use sigs::{BlockCount, BlockCounts, ByteLen, CHUNK_BYTES, ChunkIndex, Geometry, Root, SignatureWriter};
 
 use super::CaptureError;
 use super::scan::{Place, Scanned};
@@ -165,4 +163,5 @@ impl<'a> Collector<'a> {
         self.pending_blocks = 0;
         self.frame = self.frame.checked_add(1).ok_or(CaptureError::TooLarge { what: "frames" })?;
         Ok(())
-    }}
+    }
+}

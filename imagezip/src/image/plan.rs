@@ -121,8 +121,10 @@ impl Plan {
 
     /// Checks that blocks lie inside a frame, and end with it where the disk ends inside a block.
     fn check_frame(&self, image: &Image, run: &PlanRun, frame: u32, first: u32) -> Result<(), String> {
-        let (_, record) =
-            image.container.frame_range(frame).ok_or_else(|| format!("refers to frame {frame}, which does not exist"))?;
+        let (_, record) = image
+            .container
+            .frame_range(frame)
+            .ok_or_else(|| format!("refers to frame {frame}, which does not exist"))?;
         let len = self.byte_range(run).ok_or_else(|| "goes past the end of the disk".to_owned())?.len.get();
         let block = u64::from(self.geometry.block_size.bytes());
         let end = u64::from(first).checked_mul(block).and_then(|start| start.checked_add(len));

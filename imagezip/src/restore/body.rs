@@ -41,10 +41,9 @@ impl Job<'_> {
             match self.options.free {
                 FreePolicy::Keep => {}
                 FreePolicy::Zero => self.zero(range)?,
-                FreePolicy::Discard => self
-                    .target
-                    .discard(range)
-                    .map_err(|source| Failure::Write { verb: "discard", range, source })?,
+                FreePolicy::Discard => {
+                    self.target.discard(range).map_err(|source| Failure::Write { verb: "discard", range, source })?;
+                }
             }
         }
         Ok(())

@@ -54,18 +54,31 @@ impl Ends {
         content.chunks(size).nth(index).map(BlockHash::of)
     }
 
-    /// Writes the last MiB, then the first, and reads both back. Returns how many bytes were written.
+    /// Writes the last MiB, then the first, of that the first block last, and reads all back.
+    ///
+    /// Returns how many bytes were written.
     pub(super) fn write(&self, job: &Job<'_>) -> Result<u64, Failure> {
-        let mut written = 0;
+        let block = job.geometry().block_size.as_usize();
+        let (mut written, mut boot) = (0, None);
         for parts in [&self.tail, &self.head] {
             for part in parts {
-                match &part.content {
-                    // Zeros since the beginning, and the root was computed with that.
-                    PartContent::Zero => {}
-                    PartContent::Data(content) => job.write(content, part.range.start)?,
-                }
                 written += part.range.len.get();
+                // What is ZERO is so since the beginning, and the root was computed with that.
+                let PartContent::Data(content) = &part.content else { continue };
+                if part.range.start.is_zero() {
+                    let (first, rest) = content.split_at(block.min(content.len()));
+                    boot = Some(first);
+                    if !rest.is_empty() {
+                        job.write(rest, ByteOffset::new(ByteLen::of(first).get()))?;
+                    }
+                } else {
+                    job.write(content, part.range.start)?;
+                }
             }
+            job.flush()?;
+        }
+        if let Some(boot) = boot {
+            job.write(boot, ByteOffset::ZERO)?;
             job.flush()?;
         }
         job.drop_cache()?;
@@ -103,9 +116,8 @@ impl Job<'_> {
     /// Returns the used runs of the first MiB and of the last.
     fn end_runs(&self) -> [Vec<PlanRun>; 2] {
         let total = BlockIndex::new(self.geometry().blocks().get());
-        let used = |first, end| {
-            self.plan().runs_in(first, end).filter(|run| run.content != Content::Free).collect::<Vec<_>>()
-        };
+        let used =
+            |first, end| self.plan().runs_in(first, end).filter(|run| run.content != Content::Free).collect::<Vec<_>>();
         [used(BlockIndex::ZERO, self.head_end), used(self.tail_start, total)]
     }
 

@@ -94,7 +94,8 @@ impl Job<'_> {
     /// Cuts blocks at the end of the first MiB and at the start of the last; says which parts are inside those.
     fn split(&self, first: u64, end: u64) -> impl Iterator<Item = (u64, u64, bool)> {
         let (head, tail) = (self.head_end.get(), self.tail_start.get());
-        let parts = [(first, end.min(head), true), (first.max(head), end.min(tail), false), (first.max(tail), end, true)];
+        let parts =
+            [(first, end.min(head), true), (first.max(head), end.min(tail), false), (first.max(tail), end, true)];
         parts.into_iter().filter(|(first, end, _)| first < end)
     }
 

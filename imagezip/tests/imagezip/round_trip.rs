@@ -1,5 +1,7 @@
 //! What is captured comes back; compared with a model that knows nothing of chunks, frames and threads.
 
+#![expect(clippy::unwrap_used, reason = "in the helpers of tests a panic is the report")]
+
 use imagezip::io::fake::MemoryDisk;
 use imagezip::layout::Layout;
 use imagezip::restore::FreePolicy;
@@ -56,7 +58,7 @@ fn change(disk: &mut [u8], seed: u64) {
         let len = disk.len();
         let at = usize::try_from(noise.next()).unwrap() % len;
         let end = (at + usize::try_from(noise.next() % 20_000).unwrap()).min(len);
-        if noise.next() % 4 == 0 { disk[at..end].fill(0) } else { noise.fill(&mut disk[at..end]) }
+        if noise.next().is_multiple_of(4) { disk[at..end].fill(0) } else { noise.fill(&mut disk[at..end]) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the tests of the engine share: captures in memory, and disks made at random.
 
+#![expect(clippy::unwrap_used, reason = "in the helpers of tests a panic is the report")]
+
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -66,8 +68,7 @@ pub(crate) fn make(
     let bases: Vec<&dyn Base> = signatures.iter().map(|signature| -> &dyn Base { signature }).collect();
     let options = CaptureOptions { bases: &bases, block_size, threads: THREADS, ..CaptureOptions::default() };
     let (mut frames, mut signature) = (Frames::default(), Vec::new());
-    let captured =
-        controlled(|control| capture(disk, layout, &options, &mut frames, Some(&mut signature), control))?;
+    let captured = controlled(|control| capture(disk, layout, &options, &mut frames, Some(&mut signature), control))?;
     Ok(Made { image: frames.into_image(&captured), signature, captured })
 }
 

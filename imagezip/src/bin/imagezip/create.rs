@@ -79,7 +79,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     session.check_interrupted()?;
     if let Some(mut out) = signature {
         out.flush().context("write the signature")?;
-        out.into_inner().map_err(|error| error.into_error())?.publish()?;
+        out.into_inner().map_err(std::io::IntoInnerError::into_error)?.publish()?;
     }
     let image_bytes = image.finish(&captured.contents)?;
     let manifest = &captured.manifest;

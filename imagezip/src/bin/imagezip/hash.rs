@@ -50,15 +50,12 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     let part = open::part(&disk, &arguments.source, arguments.partition)?;
     let (layout, _) = open::layout(session, &part, &arguments.source, arguments.raw)?;
     let mut out = BufWriter::with_capacity(1 << 20, Draft::create(&arguments.out)?);
-    let options = CaptureOptions {
-        block_size: arguments.block_size,
-        threads: session.threads(),
-        ..CaptureOptions::default()
-    };
+    let options =
+        CaptureOptions { block_size: arguments.block_size, threads: session.threads(), ..CaptureOptions::default() };
     let hashed = session.watched(|| hash(&part, &layout, &options, &mut out, session.control()));
     let hashed = hashed.with_context(|| format!("hash {}", arguments.source.display()))?;
     out.flush().with_context(|| format!("write {}", arguments.out.display()))?;
-    let draft = out.into_inner().map_err(|error| error.into_error())?;
+    let draft = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
     session.check_interrupted()?;
     draft.publish()?;
     let report = Report { root: hashed.root, geometry: hashed.geometry, counts: hashed.counts };

@@ -18,7 +18,8 @@ use crate::session::Session;
 /// Opens the part of a disk a command works on: all of it, or one partition.
 pub(crate) fn part<'a>(disk: &'a Disk, path: &Path, partition: Option<u32>) -> anyhow::Result<Window<'a>> {
     let Some(number) = partition else { return Ok(Window::whole(disk)) };
-    let range = partition_range(disk, number).with_context(|| format!("read the partition table of {}", path.display()))?;
+    let range =
+        partition_range(disk, number).with_context(|| format!("read the partition table of {}", path.display()))?;
     let none = || Usage(format!("{} has no partition {number}; `imagezip map` shows what it has", path.display()));
     let window = range.and_then(|range| Window::new(disk, range));
     Ok(window.ok_or_else(none)?)

@@ -62,7 +62,8 @@ impl Drop for Reporter {
 }
 
 fn show(style: Style, now: &Snapshot) {
-    let percent = (u128::from(now.done_bytes.get()) * 100).checked_div(u128::from(now.total_bytes.get())).unwrap_or(100);
+    let percent =
+        (u128::from(now.done_bytes.get()) * 100).checked_div(u128::from(now.total_bytes.get())).unwrap_or(100);
     let phase = match now.phase {
         Phase::Scan => "scanned",
         Phase::Check => "checked",

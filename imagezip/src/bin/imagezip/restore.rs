@@ -60,7 +60,10 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
         (None, None | Some(DiskKind::File)) => FreePolicy::Zero,
         (None, Some(DiskKind::Device)) => {
             let path = path.display();
-            return Err(Usage(format!("say what becomes of free blocks of the device {path}: --free keep, zero or discard")).into());
+            return Err(Usage(format!(
+                "say what becomes of free blocks of the device {path}: --free keep, zero or discard"
+            ))
+            .into());
         }
     };
     let fresh = existing.is_none();

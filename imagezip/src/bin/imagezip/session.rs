@@ -64,7 +64,8 @@ impl Session {
             ProgressMode::Json => Some(Style::Json),
             ProgressMode::None => None,
         };
-        let threads = common.threads.unwrap_or_else(default_threads).min(NonZeroUsize::new(1024).unwrap_or(NonZeroUsize::MIN));
+        let threads =
+            common.threads.unwrap_or_else(default_threads).min(NonZeroUsize::new(1024).unwrap_or(NonZeroUsize::MIN));
         Ok(Self { json: common.json, style, threads, progress: Arc::new(Progress::default()), cancel })
     }
 
@@ -99,7 +100,8 @@ impl Session {
     /// Prints the result: `object` with `--json`, otherwise `text`.
     pub(crate) fn print(&self, object: &impl Serialize, text: &str) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
-        let line = if self.json { serde_json::to_string(object).context("encode the result")? } else { text.to_owned() };
+        let line =
+            if self.json { serde_json::to_string(object).context("encode the result")? } else { text.to_owned() };
         out.write_all(line.trim_end().as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush())?;
         Ok(())
     }

@@ -46,7 +46,8 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
         let root = session.watched(|| verify_content(&chain, session.threads(), session.control()));
         let root = root.context("verify the image")?;
         let report = Report { ok: true, root, counts, comparison: None };
-        return session.print(&report, &format!("root {root}\nintact: every frame was expanded and every block hashed"));
+        return session
+            .print(&report, &format!("root {root}\nintact: every frame was expanded and every block hashed"));
     };
     let disk = Disk::open(path)?;
     let part = open::part(&disk, path, arguments.partition)?;
@@ -58,7 +59,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     for difference in &comparison.differences {
         let (offset, first, blocks) = (difference.offset, difference.first, difference.blocks);
         // Writing to a string does not fail.
-        drop(write!(text, "\noffset {offset}: {blocks} blocks from block {first}"));
+        let _ = write!(text, "\noffset {offset}: {blocks} blocks from block {first}");
     }
     if comparison.differences.len() == MAX_REPORTED {
         text.push_str("\n(and perhaps more)");

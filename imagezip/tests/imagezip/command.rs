@@ -1,0 +1,152 @@
+//! The program: exit codes, what is printed where, and what is left behind.
+
+#![expect(clippy::unwrap_used, reason = "in the helpers of tests a panic is the report")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::damage::pair;
+
+fn imagezip(folder: &Path, arguments: &[&str]) -> Output {
+    let program = Command::new(env!("CARGO_BIN_EXE_imagezip"))
+        .current_dir(folder)
+        .args(arguments)
+        .args(["--progress", "none"])
+        .output();
+    program.unwrap()
+}
+
+fn ok(folder: &Path, arguments: &[&str]) -> Value {
+    let output = imagezip(folder, &[arguments, &["--json"]].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Runs what must fail; returns the message.
+fn fails(folder: &Path, arguments: &[&str], code: i32) -> String {
+    let before = names(folder);
+    let output = imagezip(folder, arguments);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+    assert_eq!(names(folder), before, "{arguments:?} left something behind");
+    assert!(!message.contains("panicked"), "{message}");
+    message
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, changed) = pair();
+    fs::write(folder.path().join("a.img"), disk).unwrap();
+    fs::write(folder.path().join("b.img"), changed).unwrap();
+    folder
+}
+
+#[test]
+fn from_a_disk_to_a_delta_and_back() {
+    let folder = folder();
+    let at = folder.path();
+    let hashed = ok(at, &["hash", "a.img", "--out", "a.sig"]);
+    let full = ok(at, &["create", "a.img", "--out", "a.zdi", "--sig-out", "a2.sig"]);
+    assert_eq!(hashed["root"], full["root"]);
+    assert_eq!(fs::read(at.join("a.sig")).unwrap(), fs::read(at.join("a2.sig")).unwrap());
+    let delta = ok(at, &["create", "b.img", "--out", "b.zdi", "--base", "a.sig"]);
+    assert_eq!(delta["kind"], "delta");
+    let restored = ok(at, &["restore", "a.zdi", "b.zdi", "--to", "new.img"]);
+    assert_eq!(restored["verdict"], "identical");
+    assert_eq!(fs::read(at.join("new.img")).unwrap(), fs::read(at.join("b.img")).unwrap());
+    ok(at, &["restore", "a.zdi", "--to", "new.img", "--in-place"]);
+    assert_eq!(fs::read(at.join("new.img")).unwrap(), fs::read(at.join("a.img")).unwrap());
+    assert_eq!(ok(at, &["verify", "a.zdi", "b.zdi"])["ok"], true);
+    assert_eq!(ok(at, &["verify", "a.zdi", "b.zdi", "--against", "b.img"])["ok"], true);
+    ok(at, &["export", "a.zdi", "b.zdi", "--format", "raw", "--to", "out.raw"]);
+    assert_eq!(fs::read(at.join("out.raw")).unwrap(), fs::read(at.join("b.img")).unwrap());
+    assert_eq!(ok(at, &["info", "b.zdi"])["manifest"]["target_root"], delta["root"]);
+    assert_eq!(ok(at, &["info", "a.sig"])["root"], full["root"]);
+    assert!(ok(at, &["map", "a.img"])["partitions"].is_array());
+    assert!(names(at).iter().all(|name| !name.contains("partial")), "{:?}", names(at));
+}
+
+#[test]
+fn what_goes_wrong_has_its_code_and_leaves_nothing() {
+    let folder = folder();
+    let at = folder.path();
+    ok(at, &["create", "a.img", "--out", "a.zdi", "--sig-out", "a.sig"]);
+    ok(at, &["create", "b.img", "--out", "b.zdi", "--base", "a.sig"]);
+    fails(at, &["hash"], 2);
+    fails(at, &["hash", "a.img", "--out", "a.img"], 2);
+    fails(at, &["hash", "a.img", "--out", "x.sig", "--partition", "7"], 2);
+    fails(at, &["hash", "a.img", "--out", "x.sig", "--block-size", "1000"], 2);
+    fails(at, &["hash", "absent.img", "--out", "x.sig"], 1);
+    fails(at, &["create", "a.img", "--out", "absent/x.zdi"], 1);
+    fails(at, &["create", "a.img", "--out", "."], 1);
+    fails(at, &["create", "a.img", "--out", "x.zdi", "--base", "a.zdi"], 7);
+    fails(at, &["export", "a.zdi", "--format", "qcow2", "--to", "x"], 2);
+    fails(at, &["info", "a.img"], 2);
+    fails(at, &["restore", "b.zdi", "--to", "new.img"], 7);
+    fails(at, &["restore", "a.zdi", "--to", "."], 2);
+    let message = fails(at, &["verify", "a.zdi", "--against", "b.img"], 7);
+    assert!(message.contains("differs"), "{message}");
+
+    fs::write(at.join("small.img"), vec![5; 1000]).unwrap();
+    let message = fails(at, &["restore", "a.zdi", "--to", "small.img"], 1);
+    assert!(message.contains("untouched") && message.contains("1000 bytes"), "{message}");
+    assert_eq!(fs::read(at.join("small.img")).unwrap(), vec![5; 1000]);
+
+    let mut bad = fs::read(at.join("a.zdi")).unwrap();
+    bad[70] ^= 1;
+    fs::write(at.join("bad.zdi"), bad).unwrap();
+    for arguments in [&["verify", "bad.zdi"][..], &["restore", "bad.zdi", "--to", "new.img"]] {
+        let message = fails(at, arguments, 7);
+        assert!(message.contains("bad.zdi") && message.contains("frame 0"), "{message}");
+    }
+}
+
+#[test]
+fn a_signal_ends_it_with_130_and_nothing_is_left() {
+    let folder = folder();
+    let at = folder.path();
+    // A disk of noise that takes a while at the highest level.
+    let mut big = Vec::new();
+    (0..12).for_each(|_| big.extend_from_slice(&fs::read(at.join("a.img")).unwrap()));
+    fs::write(at.join("big.img"), big).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_imagezip"))
+        .current_dir(at)
+        .args(["create", "big.img", "--out", "big.zdi", "--level", "22", "--threads", "1", "--progress", "json"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !names(at).iter().any(|name| name.contains("partial")) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be interrupted");
+        std::thread::yield_now();
+    }
+    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupt.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(names(at), ["a.img", "b.img", "big.img"]);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let folder = folder();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_imagezip"))
+        .current_dir(folder.path())
+        .args(["map", "a.img", "--progress", "none"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+}

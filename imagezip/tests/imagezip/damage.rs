@@ -1,0 +1,141 @@
+//! Images that were altered, cut, mixed up or made for something else are refused before the first write.
+
+#![expect(clippy::unwrap_used, reason = "in the helpers of tests a panic is the report")]
+
+use imagezip::image::ImageError;
+use imagezip::io::fake::MemoryDisk;
+use imagezip::restore::{FreePolicy, Refusal, RestoreError};
+use sigs::{BlockSize, Signature};
+
+use crate::support::{Made, Noise, make_whole, open, restore_to};
+
+/// Three MiB of noise and zeros, and the same with a few blocks changed.
+pub(crate) fn pair() -> (Vec<u8>, Vec<u8>) {
+    let mut disk = vec![0; (3 << 20) + 777];
+    let mut noise = Noise(3);
+    noise.fill(&mut disk[..900_000]);
+    noise.fill(&mut disk[2 << 20..(2 << 20) + 300_000]);
+    disk[1 << 20..(1 << 20) + 5000].fill(7);
+    let mut changed = disk.clone();
+    noise.fill(&mut changed[400_000..430_000]);
+    noise.fill(&mut changed[3 << 20..]);
+    changed[2 << 20..(2 << 20) + 50_000].fill(0);
+    (disk, changed)
+}
+
+fn made() -> (Made, Made) {
+    let (disk, changed) = pair();
+    let base = make_whole(&disk, &[]);
+    let delta = make_whole(&changed, &[&base]);
+    (base, delta)
+}
+
+/// Restores, and says whether anything was done to the target.
+fn touched(image: &[u8], bases: &[&[u8]], len: usize) -> Result<bool, ImageError> {
+    let target = MemoryDisk::new(vec![0x55; len]);
+    let chain = open(image, bases)?;
+    drop(restore_to(&chain, &target, FreePolicy::Zero, false));
+    Ok(!target.take_actions().is_empty())
+}
+
+#[test]
+fn a_flipped_byte_anywhere_is_an_error_before_the_first_write() {
+    let (base, delta) = made();
+    let len = pair().0.len();
+    assert!(touched(&delta.image, &[&base.image], len).unwrap(), "the images are good");
+    // Every byte of header and tail, every 97th of the frames.
+    let tail = delta.image.len().saturating_sub(3000);
+    let places = (0..64).chain((64..tail).step_by(97)).chain(tail.max(64)..delta.image.len());
+    for place in places {
+        let mut bad = delta.image.clone();
+        bad[place] ^= 0x04;
+        assert!(touched(&bad, &[&base.image], len).is_err(), "flip at {place} of the delta");
+    }
+    for place in (0..base.image.len()).step_by(4999) {
+        let mut bad = base.image.clone();
+        bad[place] ^= 0x80;
+        assert!(touched(&delta.image, &[&bad], len).is_err(), "flip at {place} of the base");
+    }
+}
+
+#[test]
+fn a_cut_image_is_refused() {
+    let (base, _) = made();
+    for len in (0..base.image.len()).step_by(6007).chain(base.image.len() - 200..base.image.len()) {
+        assert!(open(&base.image[..len], &[]).is_err(), "cut to {len}");
+    }
+    let mut longer = base.image.clone();
+    longer.push(0);
+    assert!(open(&longer, &[]).is_err(), "a byte too many");
+}
+
+#[test]
+fn frames_in_another_order_are_refused() {
+    let (base, _) = made();
+    let frames = &base.captured.contents.frames;
+    let (first, second) = (frames[0].stored_bytes as usize, frames[1].stored_bytes as usize);
+    let mut swapped = base.image.clone();
+    swapped[64..64 + first + second].rotate_left(first);
+    assert!(open(&swapped, &[]).is_err());
+}
+
+#[test]
+fn a_delta_wants_its_own_base_and_nothing_else() {
+    let (base, delta) = made();
+    let other = make_whole(&vec![9; (3 << 20) + 777], &[]);
+    let refused = |bases: &[&[u8]]| open(&delta.image, bases).unwrap_err();
+    assert!(matches!(refused(&[]), ImageError::MissingBase { .. }));
+    assert!(matches!(refused(&[&other.image]), ImageError::MissingBase { .. }));
+    assert!(matches!(refused(&[&base.image, &other.image]), ImageError::Foreign { .. }));
+    assert!(matches!(open(&base.image, &[&other.image]).unwrap_err(), ImageError::Foreign { .. }));
+    let message = refused(&[&other.image]).to_string();
+    assert!(message.contains(&base.captured.target_root.to_string()), "{message}");
+}
+
+#[test]
+fn a_target_of_another_size_is_left_alone() {
+    let (base, _) = made();
+    let chain = open(&base.image, &[]).unwrap();
+    for len in [0, (3 << 20) + 776, (3 << 20) + 778] {
+        let target = MemoryDisk::new(vec![1; len]);
+        let refused = restore_to(&chain, &target, FreePolicy::Zero, false).unwrap_err();
+        assert!(matches!(refused, RestoreError::Refused(Refusal::Size { .. })));
+        assert!(target.take_actions().is_empty());
+    }
+}
+
+#[test]
+fn an_unchanged_disk_gives_a_valid_and_tiny_delta() {
+    let (disk, _) = pair();
+    let base = make_whole(&disk, &[]);
+    let delta = make_whole(&disk, &[&base]);
+    assert!(delta.image.len() < 64 * 1024, "{} bytes", delta.image.len());
+    assert!(delta.captured.contents.frames.is_empty());
+    let target = MemoryDisk::new(vec![3; disk.len()]);
+    restore_to(&open(&delta.image, &[&base.image]).unwrap(), &target, FreePolicy::Zero, false).unwrap();
+    assert_eq!(target.content(), disk);
+}
+
+#[test]
+fn bases_with_other_blocks_are_an_error_and_deltas_of_deltas_are_not() {
+    let (disk, changed) = pair();
+    let base = make_whole(&disk, &[]);
+    let layout = imagezip::layout::Layout::whole(&changed);
+    let small = crate::support::make(&changed, &layout, &[&base], BlockSize::new(512).unwrap()).unwrap_err();
+    assert!(small.to_string().contains("use the same block size"), "{small}");
+
+    let first = make_whole(&changed, &[&base]);
+    let mut last = changed.clone();
+    last[2_000_000..2_100_000].fill(0x31);
+    let second = make_whole(&last, &[&first]);
+    let chain = open(&second.image, &[&base.image, &first.image]).unwrap();
+    let target = MemoryDisk::new(vec![3; disk.len()]);
+    restore_to(&chain, &target, FreePolicy::Zero, false).unwrap();
+    assert_eq!(target.content(), last);
+
+    let two = make_whole(&last, &[&base, &first]);
+    let chain = open(&two.image, &[&base.image, &first.image]).unwrap();
+    restore_to(&chain, &target, FreePolicy::Zero, true).unwrap();
+    assert_eq!(target.content(), last);
+    assert_eq!(Signature::open(two.signature).unwrap().root(), two.captured.target_root);
+}
