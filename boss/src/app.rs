@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use boss_db::PgPool;
+use boss_api::ErrorCode;
+use boss_db::{PgConnection, PgPool, Postgres, Transaction, settings, term};
+use boss_model::settings::Settings;
+use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::error::AppError;
 use crate::power::PowerDriver;
 use crate::sealing::BossKeys;
 use crate::store::{ImageStore, Staging};
@@ -32,4 +36,31 @@ pub struct App {
     pub term: u64,
     /// Wakes the reconciler and waiting polls: something changed. Losing a wake-up costs a moment, never correctness.
     pub changed: Arc<Notify>,
+}
+
+impl App {
+    /// Begins a transaction that changes something: it fails once another boss rules, and none can take over inside.
+    ///
+    /// # Errors
+    /// [`boss_db::DbError::TermOver`]; what the database says.
+    pub async fn begin(&self) -> boss_db::Outcome<Transaction<'static, Postgres>> {
+        let mut tx = self.pool.begin().await?;
+        term::fence(&mut tx, self.term).await?;
+        Ok(tx)
+    }
+
+    /// Returns the present.
+    pub fn now(&self) -> OffsetDateTime {
+        self.clock.now()
+    }
+
+    /// Returns the site's variables as they are in force now.
+    ///
+    /// # Errors
+    /// When one in the database does not parse; what the database says.
+    pub async fn settings(&self, conn: &mut PgConnection) -> Result<Settings, AppError> {
+        let changed = settings::all(conn).await?;
+        Settings::of(changed.iter().map(|(name, text)| (name.as_str(), text.as_str())))
+            .map_err(|error| AppError::new(ErrorCode::WrongState, format!("a site variable is refused: {error}")))
+    }
 }

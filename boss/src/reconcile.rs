@@ -1,1 +1,160 @@
-//! reconcile
+//! The loop that makes it so: looks at what is wanted and what is, and takes the next step.
+//!
+//! Level-triggered: nothing is remembered between two looks but in the database, so killing boss anywhere and starting
+//! it again finishes the work. A look is caused by a change or by the clock; losing a wake-up costs a moment. Slow
+//! steps (power, verification) run beside the loop, one at a time per machine and per capture.
+
+mod experiment;
+pub(crate) mod hold;
+mod mfs;
+mod node;
+pub(crate) mod permits;
+mod verify;
+mod work;
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use boss_api::ids::{CaptureId, NodeId};
+use boss_db::{DbError, captures, jobs, nodes, term};
+use boss_model::capture::CaptureStep;
+use tokio::sync::watch;
+
+use crate::app::App;
+use crate::error::AppError;
+
+/// How often the loop looks when nothing changes: limits and dead agents are noticed so late at worst.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How many captures are verified at once: each reads the medium and hashes on one core.
+const VERIFY_AT_ONCE: usize = 4;
+
+/// Why the loop ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// boss was asked to stop.
+    #[error("boss was asked to stop")]
+    Stopped,
+    /// Another boss rules.
+    #[error("this boss stops: {0}")]
+    TermOver(String),
+}
+
+#[derive(Debug)]
+struct Busy<T>(Arc<Mutex<HashSet<T>>>);
+
+impl<T> Clone for Busy<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Copy + Eq + Hash + Send + 'static> Busy<T> {
+    fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    fn set(&self) -> std::sync::MutexGuard<'_, HashSet<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self) -> usize {
+        self.set().len()
+    }
+
+    /// Runs a step beside the loop unless one runs for the same thing already.
+    fn spawn(&self, what: T, step: impl Future<Output = Result<(), AppError>> + Send + 'static) {
+        if !self.set().insert(what) {
+            return;
+        }
+        // Given back even when the step panics.
+        let release = Release { busy: self.clone(), what };
+        tokio::spawn(async move {
+            let _release = release;
+            if let Err(error) = step.await {
+                report(&error);
+            }
+        });
+    }
+}
+
+struct Release<T: Copy + Eq + Hash + Send + 'static> {
+    busy: Busy<T>,
+    what: T,
+}
+
+impl<T: Copy + Eq + Hash + Send + 'static> Drop for Release<T> {
+    fn drop(&mut self) {
+        self.busy.set().remove(&self.what);
+    }
+}
+
+/// A step that did not work is taken again at the next look; what is worth a person's eye is held instead.
+fn report(error: &AppError) {
+    tracing::warn!(code = ?error.told().code, "a step is taken again: {}", error.told().message);
+    error.log();
+}
+
+/// Runs the loop until boss is asked to stop or another boss rules.
+pub async fn run(app: App, mut stop: watch::Receiver<bool>) -> Ended {
+    let (machines, verifying) = (Busy::<NodeId>::new(), Busy::<CaptureId>::new());
+    loop {
+        let changed = app.changed.notified();
+        tokio::pin!(changed);
+        // From here on a change is not missed, also one made while we look.
+        changed.as_mut().enable();
+        match look(&app, &machines, &verifying).await {
+            Err(DbError::TermOver { own, ruling }) => {
+                return Ended::TermOver(DbError::TermOver { own, ruling }.to_string());
+            }
+            Err(error) => tracing::warn!("look at the work: {error}; boss looks again"),
+            Ok(()) => {}
+        }
+        tokio::select! {
+            () = changed => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = stop.wait_for(|stop| *stop) => return Ended::Stopped,
+        }
+    }
+}
+
+async fn look(app: &App, machines: &Busy<NodeId>, verifying: &Busy<CaptureId>) -> Result<(), DbError> {
+    let mut conn = app.pool.acquire().await?;
+    term::fence(&mut conn, app.term).await?;
+    let unfinished = jobs::unfinished(&mut conn).await?;
+    let received = captures::in_step(&mut conn, CaptureStep::Received).await?;
+    let mut of_jobs = Vec::new();
+    for job in unfinished {
+        let of = nodes::of_experiment(&mut conn, job.experiment).await?;
+        of_jobs.push((job, of));
+    }
+    drop(conn);
+    for capture in received {
+        if verifying.count() < VERIFY_AT_ONCE {
+            let (app, id) = (app.clone(), capture.id);
+            verifying.spawn(id, async move { verify::verify(&app, id).await });
+        }
+    }
+    for (job, of) in of_jobs {
+        if let Err(error) = experiment::decide(app, &job).await {
+            report(&error);
+        }
+        for node in of {
+            if node.state.step().is_some_and(is_moving) {
+                let (app, job, id) = (app.clone(), job.clone(), node.id);
+                machines.spawn(id, async move { node::step(&app, id, &job).await });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether boss has something to do on a machine in this place of the cycle.
+const fn is_moving(step: boss_model::node::NodeStep) -> bool {
+    use boss_model::node::NodeStep as S;
+    match step {
+        S::Reserved | S::Restoring | S::Checked | S::Quiescing | S::Capturing | S::Sanitizing | S::Rebooting => true,
+        S::Free | S::InUse | S::Releasable => false,
+    }
+}

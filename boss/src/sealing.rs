@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use boss_api::agent::{Permit, SwapPointStatement};
+use boss_api::agent::SwapPointStatement;
+use boss_model::permit::IssuedPermit;
 use sigs::seal::{PublicKey, SealError, SealKind, Sealed, SigningKey};
 
 /// boss's signing key.
@@ -93,9 +94,9 @@ impl BossKeys {
         &self.public_pem
     }
 
-    /// Seals leave to write to a disk.
-    pub fn seal_permit(&self, permit: &Permit) -> Sealed {
-        Sealed::sign(SealKind::Permit, to_text(permit), &self.signing)
+    /// Seals leave to write to a disk, which only the rule issues.
+    pub fn seal_permit(&self, issued: &IssuedPermit) -> Sealed {
+        Sealed::sign(SealKind::Permit, to_text(issued.permit()), &self.signing)
     }
 
     /// Seals what a swap point is.

@@ -17,6 +17,7 @@ use crate::error::AppError;
 
 pub use local::{LocalStore, make_private_dir};
 pub use lock::StateLock;
+pub(crate) use staging::digest_of;
 pub use staging::{Finished, Staging};
 
 /// What a store returns.

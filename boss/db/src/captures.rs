@@ -356,6 +356,8 @@ pub struct Received {
     pub target_root: Root,
     /// The least number of bytes a disk must have for the state.
     pub min_disk_bytes: ByteLen,
+    /// Whether it refers to the image the disk was loaded from; else it stands alone.
+    pub refers_to_base: bool,
 }
 
 /// Notes what was received, with the move to `received`.
@@ -365,8 +367,9 @@ pub struct Received {
 pub async fn received(conn: &mut PgConnection, term: u64, capture: &Capture, what: Received) -> Outcome<()> {
     let done = sqlx::query!(
         "UPDATE captures SET state = 'received', zdi_digest = $4, zdi_bytes = $5, target_root = $6, min_disk_bytes = $7,
+                base_version_id = CASE WHEN $8 THEN base_version_id END,
                 scanned_bytes = greatest(scanned_bytes, total_bytes)
-         WHERE id = $1 AND state = $2 AND attempt = $3 AND (SELECT term FROM boss_term) = $8",
+         WHERE id = $1 AND state = $2 AND attempt = $3 AND (SELECT term FROM boss_term) = $9",
         capture.id.uuid(),
         capture.state.step().as_str(),
         integer("attempt", capture.attempt)?,
@@ -374,6 +377,7 @@ pub async fn received(conn: &mut PgConnection, term: u64, capture: &Capture, wha
         bigint("zdi_bytes", what.zdi_bytes.get())?,
         what.target_root.as_bytes().as_slice(),
         bigint("min_disk_bytes", what.min_disk_bytes.get())?,
+        what.refers_to_base,
         bigint("term", term)?,
     )
     .execute(conn)

@@ -70,6 +70,22 @@ pub async fn open(
     Row::new("swap_points", id).number("number", number)
 }
 
+/// Returns a swap point.
+///
+/// # Errors
+/// What the database says.
+pub async fn get(conn: &mut PgConnection, id: SwapPointId) -> Outcome<Option<SwapPoint>> {
+    sqlx::query_as!(
+        Columns,
+        "SELECT id, experiment_id, number, state, sealed FROM swap_points WHERE id = $1",
+        id.uuid()
+    )
+    .fetch_optional(conn)
+    .await?
+    .map(TryInto::try_into)
+    .transpose()
+}
+
 /// Returns the newest swap point of an experiment.
 ///
 /// # Errors

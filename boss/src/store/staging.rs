@@ -74,6 +74,11 @@ impl Staging {
         self.folder.join(format!("{capture}.{kind}"))
     }
 
+    /// Returns where a file may be made that belongs to a capture and goes with it.
+    pub fn scratch(&self, capture: CaptureId) -> PathBuf {
+        self.path(capture, "scratch")
+    }
+
     /// Returns which of these frames have not arrived.
     ///
     /// # Errors
@@ -302,7 +307,7 @@ fn copy_used(from: &File, places: &[Placed], contents: &Contents, path: &Path) -
     file.into_inner().map_err(io::IntoInnerError::into_error)
 }
 
-fn digest_of(path: &Path) -> io::Result<(Digest, ByteLen)> {
+pub(crate) fn digest_of(path: &Path) -> io::Result<(Digest, ByteLen)> {
     let mut file = File::open(path)?;
     let (mut hash, mut total, mut buf) = (Sha256::new(), 0_u64, vec![0; 1 << 20]);
     loop {
