@@ -1,4 +1,9 @@
 //! End to end, through the built programs; and what needs no site: who imports whom, disks, edits, the judge.
 
+mod bad_input;
+mod demo_small;
 mod imports;
 mod judging;
+mod kills;
+mod scene;
+mod seals;
