@@ -16,6 +16,7 @@ use tower_http::trace::TraceLayer;
 use crate::app::App;
 use crate::auth::Site;
 use crate::error::AppError;
+use crate::pages;
 use crate::user_api::{experiments, images, jobs, login, no_such_method, no_such_request, nodes, objects, settings};
 
 /// The most bytes of a body, where nothing else is said.
@@ -112,6 +113,32 @@ fn quick() -> Vec<Route> {
     routes
 }
 
+/// Pages and their forms.
+fn for_people() -> Vec<Route> {
+    let mut routes = routes! { Public:
+        GET "/sign-in" => pages::sign_in::form;
+        POST "/sign-in" => pages::sign_in::sign_in;
+        GET "/static/{file}" => pages::statics::get;
+    };
+    routes.extend(routes! { Browser:
+        GET "/" => pages::experiments::home;
+        POST "/sign-out" => pages::sign_in::sign_out;
+        GET "/experiments" => pages::experiments::list;
+        GET "/experiments/new" => pages::new_experiment::form;
+        POST "/experiments/new" => pages::new_experiment::make_one;
+        GET "/experiments/{pid}/{eid}" => pages::experiment::get;
+        POST "/experiments/{pid}/{eid}/save-swap-state" => pages::experiment::save;
+        POST "/experiments/{pid}/{eid}/swap-in" => pages::experiment::swap_in;
+        GET "/experiments/{pid}/{eid}/swap-out" => pages::experiment::confirm_swap_out;
+        POST "/experiments/{pid}/{eid}/swap-out" => pages::experiment::swap_out;
+        POST "/experiments/{pid}/{eid}/retry" => pages::experiment::retry;
+        POST "/experiments/{pid}/{eid}/terminate" => pages::experiment::terminate;
+        GET "/images" => pages::inventory::images;
+        GET "/nodes" => pages::inventory::nodes;
+    });
+    routes
+}
+
 /// Takes as long as the sender needs; stops when nothing comes.
 fn slow() -> Vec<Route> {
     routes! { Program:
@@ -122,6 +149,7 @@ fn slow() -> Vec<Route> {
 /// Returns every address.
 pub fn all() -> Vec<Route> {
     let mut routes = quick();
+    routes.extend(for_people());
     routes.extend(slow());
     routes
 }
@@ -135,6 +163,7 @@ pub fn build(app: App) -> Router {
     let site = Site::new(app);
     // From the inside out: a limit, a deadline, a catch for defects, headers, a trace.
     gather(quick())
+        .merge(gather(for_people()))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
         .merge(gather(slow()))

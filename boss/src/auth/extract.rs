@@ -3,7 +3,7 @@
 //! Programs (`/api/v1`) send a bearer token, browsers a cookie; neither is believed in the other's place, so that no
 //! form of another site can use a browser's cookie on the API.
 
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri};
 use boss_api::{ErrorCode, ExperimentName, Name};
@@ -17,6 +17,7 @@ use super::csrf;
 use super::session::{self, CookieUse, Token};
 use crate::error::AppError;
 use crate::pages::PageError;
+use crate::user_api::body::Segments;
 
 /// A program that sent the token of a user.
 #[derive(Clone, Debug)]
@@ -53,8 +54,10 @@ async fn api_user(site: &Site, headers: &HeaderMap) -> Result<ApiUser, AppError>
     Ok(ApiUser { subject, token })
 }
 
-async fn web_user(site: &Site, headers: &HeaderMap, uri: &Uri) -> Result<WebUser, PageError> {
-    let to_sign_in = || PageError::SignIn { back_to: uri.path_and_query().map(ToString::to_string) };
+async fn web_user(site: &Site, headers: &HeaderMap, method: &Method, uri: &Uri) -> Result<WebUser, PageError> {
+    // A form that was sent is not sent again after signing in.
+    let back_to = || uri.path_and_query().filter(|_| method.is_safe()).map(ToString::to_string);
+    let to_sign_in = || PageError::SignIn { back_to: back_to() };
     let token = site.cookies.read(CookieUse::Session, headers).ok_or_else(to_sign_in)?;
     let found = signed_in(site, &token, SessionKind::Web).await?;
     let (subject, session) = found.ok_or_else(to_sign_in)?;
@@ -71,7 +74,18 @@ impl FromRequestParts<Site> for ApiUser {
 impl FromRequestParts<Site> for WebUser {
     type Rejection = PageError;
     async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, PageError> {
-        web_user(site, &parts.headers, &parts.uri).await
+        web_user(site, &parts.headers, &parts.method, &parts.uri).await
+    }
+}
+
+impl OptionalFromRequestParts<Site> for WebUser {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Option<Self>, PageError> {
+        match web_user(site, &parts.headers, &parts.method, &parts.uri).await {
+            Ok(user) => Ok(Some(user)),
+            Err(PageError::SignIn { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -98,8 +112,8 @@ async fn named_experiment(parts: &mut Parts, site: &Site, subject: &Subject) -> 
 
 async fn experiment_name(parts: &mut Parts, site: &Site) -> Result<ExperimentName, AppError> {
     let bad = |text: String| AppError::new(ErrorCode::BadRequest, text);
-    let Path((pid, eid)) =
-        Path::<(String, String)>::from_request_parts(parts, site).await.map_err(|error| bad(error.body_text()))?;
+    let Segments((pid, eid)) =
+        <Segments<(String, String)> as FromRequestParts<Site>>::from_request_parts(parts, site).await?;
     let name = |text: &str| Name::new(text).map_err(|error| bad(error.to_string()));
     Ok(ExperimentName { pid: name(&pid)?, eid: name(&eid)? })
 }
@@ -138,7 +152,7 @@ pub struct WebExperiment {
 impl FromRequestParts<Site> for WebExperiment {
     type Rejection = PageError;
     async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, PageError> {
-        let user = WebUser::from_request_parts(parts, site).await?;
+        let user = web_user(site, &parts.headers, &parts.method, &parts.uri).await?;
         let (experiment, proof) = named_experiment(parts, site, &user.subject).await?;
         Ok(Self { user, experiment, proof })
     }
@@ -159,6 +173,11 @@ impl Fields {
     /// Returns the value of a field; of the first of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the values of all fields of this name, in order.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
     /// Returns the value of a field without white space around it; an absent one is empty.
@@ -189,7 +208,7 @@ impl FromRequest<Site> for Posted {
     type Rejection = PageError;
     async fn from_request(request: Request, site: &Site) -> Result<Self, PageError> {
         csrf::check_origin(request.headers(), &site.app.config.base_url)?;
-        let user = web_user(site, request.headers(), request.uri()).await?;
+        let user = web_user(site, request.headers(), request.method(), request.uri()).await?;
         let fields = Fields::read(request, site).await?;
         csrf::check_token(fields.get(csrf::FIELD), &user.csrf_token)?;
         Ok(Self { fields })

@@ -7,10 +7,12 @@ use boss_api::ErrorCode;
 use boss_api::ids::{ExperimentId, JobId, VirtualNodeId};
 use boss_api::user::{
     CreateExperiment, EventView, ExperimentView, JobView, MAX_VIRTUAL_NODES, ModifyExperiment, SwapPointView,
+    VirtualNodeSpec,
 };
 use boss_db::events::{self, NewEvent};
 use boss_db::experiments::{self, Experiment, NewExperiment};
-use boss_db::{DbError, images, projects, views};
+use boss_db::projects::{self, Project};
+use boss_db::{DbError, PgConnection, images, views};
 use uuid::Uuid;
 
 use super::body::Body;
@@ -37,25 +39,60 @@ pub async fn create(
     user: ApiUser,
     Body(request): Body<CreateExperiment>,
 ) -> Result<(StatusCode, Json<ExperimentView>), AppError> {
-    let id = make(&site, &user.subject, &request).await?;
+    let id = make(&site, &user.subject, &request).await.map_err(|refused| refused.error)?;
     let mut conn = site.app.pool.acquire().await?;
     let made = experiments::get(&mut conn, id).await?.ok_or_else(|| AppError::not_found(&request.eid))?;
     Ok((StatusCode::CREATED, Json(views::experiment(&mut conn, &made).await?)))
 }
 
+/// Which part of a request was refused, so that a form can say it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The project.
+    Project,
+    /// The name.
+    Name,
+    /// The nodes as a whole.
+    Nodes,
+    /// A node, by its place in the request.
+    Node(usize),
+    /// None of them.
+    Elsewhere,
+}
+
+/// A request that was refused, and where.
+#[derive(Debug)]
+pub struct Refused {
+    /// Where.
+    pub place: Place,
+    /// Why.
+    pub error: AppError,
+}
+
+impl<E: Into<AppError>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self { place: Place::Elsewhere, error: error.into() }
+    }
+}
+
+fn refused(place: Place, code: ErrorCode, message: String) -> Refused {
+    Refused { place, error: AppError::new(code, message) }
+}
+
 /// Makes an experiment, swapped out, with all its virtual nodes, or nothing.
 ///
 /// # Errors
-/// [`AppError`] with one sentence for what is wrong.
-pub async fn make(site: &Site, subject: &Subject, request: &CreateExperiment) -> Result<ExperimentId, AppError> {
-    let refuse = |text: String| Err(AppError::new(ErrorCode::BadRequest, text));
+/// [`Refused`] with one sentence for what is wrong.
+pub async fn make(site: &Site, subject: &Subject, request: &CreateExperiment) -> Result<ExperimentId, Refused> {
     if request.nodes.is_empty() || request.nodes.len() > MAX_VIRTUAL_NODES {
         let count = request.nodes.len();
-        return refuse(format!("an experiment has 1 to {MAX_VIRTUAL_NODES} nodes, this one would have {count}"));
+        let text = format!("an experiment has 1 to {MAX_VIRTUAL_NODES} nodes, this one would have {count}");
+        return Err(refused(Place::Nodes, ErrorCode::BadRequest, text));
     }
     let now = site.app.clock.now();
     let mut tx = site.app.pool.begin().await?;
-    let missing = || AppError::not_found(format_args!("the project {}", request.pid));
+    let missing =
+        || Refused { place: Place::Project, error: AppError::not_found(format_args!("the project {}", request.pid)) };
     let project = projects::find(&mut tx, &request.pid).await?.ok_or_else(missing)?;
     authorize(subject, Verb::Change, Resource::Project(project.id)).map_err(|_| missing())?;
 
@@ -69,29 +106,8 @@ pub async fn make(site: &Site, subject: &Subject, request: &CreateExperiment) ->
         at: now,
     };
     experiments::add(&mut tx, new).await.map_err(|error| taken(error, request))?;
-    for node in &request.nodes {
-        let version = images::resolve(&mut tx, project.id, &node.image).await?.ok_or_else(|| {
-            let image = &node.image;
-            let text = format!(
-                "node {}: there is no base image {image} in project {} or of the site",
-                node.vname, request.pid
-            );
-            AppError::new(ErrorCode::NotFound, text)
-        })?;
-        if version.retired_at.is_some() {
-            let text = format!("node {}: the image {} is retired; choose a newer version", node.vname, node.image);
-            return Err(AppError::new(ErrorCode::WrongState, text));
-        }
-        let vnode = VirtualNodeId::new(Uuid::now_v7());
-        experiments::add_virtual_node(&mut tx, vnode, id, &node.vname, version.id).await.map_err(
-            |error| match error {
-                DbError::Constraint { constraint } if constraint == "virtual_nodes_vname_key" => AppError::new(
-                    ErrorCode::BadRequest,
-                    format!("two nodes are called {}; names are unique", node.vname),
-                ),
-                other => other.into(),
-            },
-        )?;
+    for (index, node) in request.nodes.iter().enumerate() {
+        add_node(&mut tx, &project, id, node).await.map_err(|error| Refused { place: Place::Node(index), error })?;
     }
     let message = format!("{} made the experiment with {} nodes", subject.user.name, request.nodes.len());
     let event = NewEvent {
@@ -107,12 +123,38 @@ pub async fn make(site: &Site, subject: &Subject, request: &CreateExperiment) ->
     Ok(id)
 }
 
-fn taken(error: DbError, request: &CreateExperiment) -> AppError {
+async fn add_node(
+    conn: &mut PgConnection,
+    project: &Project,
+    experiment: ExperimentId,
+    node: &VirtualNodeSpec,
+) -> Result<(), AppError> {
+    let (vname, image) = (&node.vname, &node.image);
+    let missing = || {
+        let text = format!("node {vname}: there is no base image {image} in project {} or of the site", project.pid);
+        AppError::new(ErrorCode::NotFound, text)
+    };
+    let version = images::resolve(conn, project.id, image).await?.ok_or_else(missing)?;
+    if version.retired_at.is_some() {
+        let text = format!("node {vname}: the image {image} is retired; choose a newer version");
+        return Err(AppError::new(ErrorCode::WrongState, text));
+    }
+    let id = VirtualNodeId::new(Uuid::now_v7());
+    experiments::add_virtual_node(conn, id, experiment, vname, version.id).await.map_err(|error| match error {
+        DbError::Constraint { constraint } if constraint == "virtual_nodes_vname_key" => {
+            AppError::new(ErrorCode::BadRequest, format!("two nodes are called {vname}; each needs a name of its own"))
+        }
+        other => other.into(),
+    })
+}
+
+fn taken(error: DbError, request: &CreateExperiment) -> Refused {
     match error {
-        DbError::Constraint { constraint } if constraint == "experiments_eid_key" => AppError::new(
-            ErrorCode::Conflict,
-            format!("project {} has an experiment {} already; choose another name", request.pid, request.eid),
-        ),
+        DbError::Constraint { constraint } if constraint == "experiments_eid_key" => {
+            let (pid, eid) = (&request.pid, &request.eid);
+            let text = format!("project {pid} has an experiment {eid} already; choose another name");
+            refused(Place::Name, ErrorCode::Conflict, text)
+        }
         other => other.into(),
     }
 }
