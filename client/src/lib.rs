@@ -2,6 +2,7 @@
 //!
 //! - [`agent`]: the agent of a node
 //! - [`ebb`]: the command line of people
+//! - [`swapimage`]: saves one disk
 //! - [`disk`], [`imaging`], [`digest`]: what several of the programs need of disks and files
 //! - [`exit`], [`retry`], [`log`]: how a program ends, goes on while boss is away, and says what happens
 //!
@@ -15,3 +16,4 @@ pub mod exit;
 pub mod imaging;
 pub mod log;
 pub mod retry;
+pub mod swapimage;
