@@ -1,7 +1,5 @@
 //! Images that were altered, cut, mixed up or made for something else are refused before the first write.
 
-#![expect(clippy::unwrap_used, reason = "in the helpers of tests a panic is the report")]
-
 use imagezip::image::ImageError;
 use imagezip::io::fake::MemoryDisk;
 use imagezip::restore::{FreePolicy, Refusal, RestoreError};
