@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use ebb_tests::{bench, cleanup, demo, pg, suite, talk, tools};
+use ebb_tests::{bench, cleanup, demo, pg, processes, suite, talk, tools};
 
 /// Run the demo, the tests and the benchmark of Ebb
 #[derive(Debug, Parser)]
@@ -76,12 +76,9 @@ fn run_with_database(home: &Path, schema: Option<&Path>, command: &[String]) -> 
     }
     let [program, arguments @ ..] = command else { anyhow::bail!("no command") };
     let url = server.url("ebb");
-    let status = Command::new(program)
-        .args(arguments)
-        .env("DATABASE_URL", &url)
-        .env("EBB_DATABASE_URL", &url)
-        .status()
-        .with_context(|| format!("start {program}"))?;
+    let mut command = Command::new(program);
+    command.args(arguments).env("DATABASE_URL", &url).env("EBB_DATABASE_URL", &url);
+    let status = processes::run_to_end(&mut command, |_| Ok(())).with_context(|| format!("start {program}"))?;
     drop(server);
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }

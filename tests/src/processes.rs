@@ -3,9 +3,14 @@
 //! Agents outlive their boss as machines do, so they are found by what they inherit: a word in their environment.
 
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cleanup::Cleanup;
 
 /// The variable that everything of one site inherits.
 pub const MARK: &str = "EBB_TESTS_SITE";
@@ -29,6 +34,32 @@ impl Process {
         // It may have ended by itself a moment ago.
         let _gone = kill_process(self.pid, signal);
     }
+}
+
+/// Runs a command to its end, and takes it along when a signal ends us.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run_to_end(
+    command: &mut Command,
+    meanwhile: impl FnOnce(&mut Child) -> std::io::Result<()>,
+) -> std::io::Result<ExitStatus> {
+    let mut child = command.spawn()?;
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let ended = Arc::new(AtomicBool::new(false));
+    let _cleanup = Cleanup::new({
+        let ended = Arc::clone(&ended);
+        move || {
+            if let Some(pid) = pid.filter(|_| !ended.load(Ordering::Acquire)) {
+                // It may have ended by the same Ctrl-C.
+                let _gone = kill_process(pid, Signal::TERM);
+            }
+        }
+    });
+    meanwhile(&mut child)?;
+    let status = child.wait();
+    ended.store(true, Ordering::Release);
+    status
 }
 
 /// Returns the living processes that inherited this mark.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use crate::{pg, talk};
+use crate::{pg, processes, talk};
 
 const SKIPS: &str = "EBB_SKIPS_FILE";
 
@@ -49,14 +49,16 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     }
     // The macros of sqlx look for a database when they may; here they may not.
     command.env("SQLX_OFFLINE", "true").env("DATABASE_URL", &url).env("EBB_DATABASE_URL", &url).env(SKIPS, &skips);
-    let mut child = command.stdout(Stdio::piped()).spawn().context("start cargo test")?;
     let mut counts = Counts::default();
-    for line in BufReader::new(child.stdout.take().context("cargo's output")?).lines() {
-        let line = line.context("read cargo's output")?;
-        talk::result(&line);
-        counts.add(&line);
-    }
-    let status = child.wait().context("wait for cargo test")?;
+    let status = processes::run_to_end(command.stdout(Stdio::piped()), |child| {
+        for line in child.stdout.take().into_iter().flat_map(|output| BufReader::new(output).lines()) {
+            let line = line?;
+            talk::result(&line);
+            counts.add(&line);
+        }
+        Ok(())
+    })
+    .context("run cargo test")?;
     drop(server);
     let skipped = fs::read_to_string(&skips).with_context(|| format!("read {}", skips.display()))?;
     let skipped: Vec<_> = skipped.lines().collect();
