@@ -30,17 +30,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How many captures are verified at once: each reads the medium and hashes on one core.
 const VERIFY_AT_ONCE: usize = 4;
 
-/// Why the loop ended.
-#[derive(Debug, thiserror::Error)]
-pub enum Ended {
-    /// boss was asked to stop.
-    #[error("boss was asked to stop")]
-    Stopped,
-    /// Another boss rules.
-    #[error("this boss stops: {0}")]
-    TermOver(String),
-}
-
 #[derive(Debug)]
 struct Busy<T>(Arc<Mutex<HashSet<T>>>);
 
@@ -96,9 +85,15 @@ fn report(error: &AppError) {
     error.log();
 }
 
-/// Runs the loop until boss is asked to stop or another boss rules.
-pub async fn run(app: App, mut stop: watch::Receiver<bool>) -> Ended {
+/// Runs the loop until boss is asked to stop.
+///
+/// # Errors
+/// When another boss rules: this one must stop, and everything it would still do is refused.
+pub async fn run(app: App, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let (machines, verifying) = (Busy::<NodeId>::new(), Busy::<CaptureId>::new());
+    if let Err(error) = crate::provenance::refresh_all(&app).await {
+        report(&error);
+    }
     loop {
         let changed = app.changed.notified();
         tokio::pin!(changed);
@@ -106,7 +101,7 @@ pub async fn run(app: App, mut stop: watch::Receiver<bool>) -> Ended {
         changed.as_mut().enable();
         match look(&app, &machines, &verifying).await {
             Err(DbError::TermOver { own, ruling }) => {
-                return Ended::TermOver(DbError::TermOver { own, ruling }.to_string());
+                return Err(anyhow::Error::new(DbError::TermOver { own, ruling }).context("this boss stops"));
             }
             Err(error) => tracing::warn!("look at the work: {error}; boss looks again"),
             Ok(()) => {}
@@ -114,7 +109,7 @@ pub async fn run(app: App, mut stop: watch::Receiver<bool>) -> Ended {
         tokio::select! {
             () = changed => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = stop.wait_for(|stop| *stop) => return Ended::Stopped,
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
         }
     }
 }
