@@ -1,7 +1,7 @@
 //! Writes every page with sample data, and what it loads, into a folder to look at:
 //! `cargo run -p web --example render -- FOLDER`.
 
-#[expect(clippy::needless_pass_by_value, clippy::unwrap_used, reason = "sample data of the tests")]
+#[expect(clippy::needless_pass_by_value, reason = "sample data of the tests")]
 #[path = "../tests/web/sample.rs"]
 mod sample;
 

@@ -6,7 +6,7 @@ mod sample;
 use web::Template as _;
 
 fn page(name: &str) -> String {
-    sample::all().into_iter().find(|(own, _)| *own == name).unwrap().1
+    sample::all().into_iter().find(|(own, _)| *own == name).expect("a sample page").1
 }
 
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {

@@ -21,7 +21,7 @@ fn id(number: u32) -> String {
 }
 
 fn frame(section: Section) -> Frame {
-    Frame::for_user("ann".parse().unwrap(), TOKEN, section)
+    Frame::for_user("ann".parse().expect("sample data is well-formed"), TOKEN, section)
 }
 
 fn capture(number: u32, vname: &str, state: &str, failure: Option<&str>) -> Value {
@@ -66,7 +66,7 @@ fn view(eid: &str, state: &str, save: bool, nodes: &[Value], job: Value, last_po
         "id": id(1), "pid": "systems-lab", "eid": eid, "state": state, "state_since": "2026-11-21T01:29:30Z",
         "save_swap_state": save, "creator": "ann", "nodes": nodes, "job": job, "last_point": last_point,
     }))
-    .unwrap()
+    .expect("sample data is well-formed")
 }
 
 fn with_history(page: ExperimentPage) -> ExperimentPage {
@@ -84,10 +84,12 @@ fn with_history(page: ExperimentPage) -> ExperimentPage {
         { "id": 2, "kind": "node.in-use", "message": "client runs its own system", "node": "pc214", "at": "2026-11-18T08:12:00Z" },
         { "id": 1, "kind": "experiment.made", "message": "ann made the experiment with 2 nodes", "node": null, "at": "2026-11-13T07:41:00Z" },
     ]);
-    let points = points.into_iter().map(|point| serde_json::from_value::<SwapPointView>(point).unwrap());
+    let points = points
+        .into_iter()
+        .map(|point| serde_json::from_value::<SwapPointView>(point).expect("sample data is well-formed"));
     ExperimentPage {
         points: points.chain(page.points.clone()).collect(),
-        events: serde_json::from_value::<Vec<EventView>>(events).unwrap(),
+        events: serde_json::from_value::<Vec<EventView>>(events).expect("sample data is well-formed"),
         ..page
     }
 }
@@ -159,7 +161,7 @@ pub(crate) fn swapped() -> ExperimentPage {
     let nodes = [node("client", None, Value::Null, json!([])), node("server", None, Value::Null, json!([]))];
     let failed: JobView =
         serde_json::from_value(job("swap-in", "failed", Some("no 2 free nodes with disks of at least 120 GiB")))
-            .unwrap();
+            .expect("sample data is well-formed");
     let page = experiment_page(view("lidar-bench", "swapped", true, &nodes, Value::Null, Value::Null));
     with_history(ExperimentPage { last_job: Some(failed), ..page })
 }
@@ -176,7 +178,7 @@ fn images() -> Vec<ImageView> {
         { "project": "systems-lab", "name": "lidar-base", "versions": [version(2, false), version(1, true)] },
         { "project": "system", "name": "debian12", "versions": [version(14, false), version(13, false)] },
     ]))
-    .unwrap()
+    .expect("sample data is well-formed")
 }
 
 fn nodes() -> Vec<NodeView> {
@@ -188,7 +190,7 @@ fn nodes() -> Vec<NodeView> {
         { "id": id(12), "name": "pc209", "state": {"state": "in_use"}, "epoch": 40, "experiment": "systems-lab/lidar-bench", "vname": "server", "disks": disk("S2", segment) },
         { "id": id(13), "name": "pc214", "state": {"state": "free"}, "epoch": 7, "experiment": null, "vname": null, "disks": disk("S3", json!([])) },
     ]))
-    .unwrap()
+    .expect("sample data is well-formed")
 }
 
 pub(crate) fn experiments() -> ExperimentsPage {
@@ -217,7 +219,7 @@ pub(crate) fn new_experiment() -> NewExperimentPage {
         frame: frame(Section::Experiments),
         form: NewExperimentForm { pid: "systems-lab".into(), eid: "lidar bench".into(), save_swap_state: true, nodes },
         problems,
-        projects: vec!["other-lab".parse().unwrap(), "systems-lab".parse().unwrap()],
+        projects: vec!["other-lab".parse().expect("sample data is well-formed"), "systems-lab".parse().expect("sample data is well-formed")],
         images: images(),
     }
 }
@@ -246,18 +248,26 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
     };
     let none = ExperimentsPage { experiments: Vec::new(), ..experiments() };
     vec![
-        ("sign-in", sign_in.render().unwrap()),
-        ("experiments", experiments().render().unwrap()),
-        ("experiments-none", none.render().unwrap()),
-        ("new-experiment", new_experiment().render().unwrap()),
-        ("saving", saving().render().unwrap()),
-        ("swapping-in", swapping_in().render().unwrap()),
-        ("held", held().render().unwrap()),
-        ("active-unsaved", active_unsaved().render().unwrap()),
-        ("swapped", swapped().render().unwrap()),
-        ("confirm", confirm().render().unwrap()),
-        ("nodes", NodesPage { frame: frame(Section::Nodes), nodes: nodes() }.render().unwrap()),
-        ("images", ImagesPage { frame: frame(Section::Images), images: images() }.render().unwrap()),
-        ("message", message.render().unwrap()),
+        ("sign-in", sign_in.render().expect("sample data is well-formed")),
+        ("experiments", experiments().render().expect("sample data is well-formed")),
+        ("experiments-none", none.render().expect("sample data is well-formed")),
+        ("new-experiment", new_experiment().render().expect("sample data is well-formed")),
+        ("saving", saving().render().expect("sample data is well-formed")),
+        ("swapping-in", swapping_in().render().expect("sample data is well-formed")),
+        ("held", held().render().expect("sample data is well-formed")),
+        ("active-unsaved", active_unsaved().render().expect("sample data is well-formed")),
+        ("swapped", swapped().render().expect("sample data is well-formed")),
+        ("confirm", confirm().render().expect("sample data is well-formed")),
+        (
+            "nodes",
+            NodesPage { frame: frame(Section::Nodes), nodes: nodes() }.render().expect("sample data is well-formed"),
+        ),
+        (
+            "images",
+            ImagesPage { frame: frame(Section::Images), images: images() }
+                .render()
+                .expect("sample data is well-formed"),
+        ),
+        ("message", message.render().expect("sample data is well-formed")),
     ]
 }
