@@ -1,9 +1,13 @@
 //! Images that were altered, cut, mixed up or made for something else are refused before the first write.
 
+#![expect(clippy::unwrap_used, reason = "in the helpers of tests a panic is the report")]
+
 use imagezip::image::ImageError;
 use imagezip::io::fake::MemoryDisk;
-use imagezip::restore::{FreePolicy, Refusal, RestoreError};
-use sigs::{BlockSize, Signature};
+use imagezip::restore::{Failure, FreePolicy, Refusal, RestoreError};
+use sigs::manifest::Manifest;
+use sigs::zdi::{Contents, HEADER_BYTES, encode_frame_table, header_bytes};
+use sigs::{BlockCount, BlockSize, ByteOffset, Digest, Root, Signature};
 
 use crate::support::{Made, Noise, make_whole, open, restore_to};
 
@@ -136,4 +140,60 @@ fn bases_with_other_blocks_are_an_error_and_deltas_of_deltas_are_not() {
     restore_to(&chain, &target, FreePolicy::Zero, true).unwrap();
     assert_eq!(target.content(), last);
     assert_eq!(Signature::open(two.signature).unwrap().root(), two.captured.target_root);
+}
+
+/// Makes an image with correct digests out of a good one, its manifest and its frames altered.
+fn forge(made: &Made, alter: impl FnOnce(&mut Manifest), frames: Option<Vec<u8>>) -> Vec<u8> {
+    let mut contents = made.captured.contents.clone();
+    let stored = |contents: &Contents| contents.frames.iter().map(|frame| frame.stored_bytes).collect::<Vec<_>>();
+    let total: u32 = stored(&contents).iter().sum();
+    let mut body = made.image[64..64 + usize::try_from(total).unwrap()].to_vec();
+    if let Some(frame) = frames {
+        let old = usize::try_from(contents.frames[0].stored_bytes).unwrap();
+        contents.frames[0].digest = Digest::of(&frame);
+        contents.frames[0].stored_bytes = u32::try_from(frame.len()).unwrap();
+        body.splice(..old, frame);
+    }
+    let mut manifest = made.captured.manifest.clone();
+    manifest.frame_table = Digest::of(&encode_frame_table(&contents.frames));
+    alter(&mut manifest);
+    contents.manifest = manifest.to_bytes();
+    let mut at = HEADER_BYTES;
+    let mut placement = Vec::new();
+    for len in stored(&contents) {
+        placement.push(ByteOffset::new(at));
+        at += u64::from(len);
+    }
+    [header_bytes().to_vec(), body, contents.encode_tail(&placement, ByteOffset::new(at))].concat()
+}
+
+#[test]
+fn an_image_that_lies_under_correct_digests_is_found_out() {
+    let (base, delta) = made();
+    assert!(open(&forge(&delta, |_| {}, None), &[&base.image]).is_ok(), "the forger is good");
+
+    let miscounted = forge(
+        &delta,
+        |manifest| {
+            manifest.counts.zero = BlockCount::new(manifest.counts.zero.get() - 1);
+            manifest.counts.free = BlockCount::new(manifest.counts.free.get() + 1);
+        },
+        None,
+    );
+    assert!(matches!(open(&miscounted, &[&base.image]).unwrap_err(), ImageError::Counts { .. }));
+
+    for raw in [vec![0; 5000], vec![0; 2 << 20]] {
+        let frame = zstd::bulk::compress(&raw, 3).unwrap();
+        let wrong = forge(&delta, |_| {}, Some(frame));
+        assert!(matches!(open(&wrong, &[&base.image]).unwrap_err(), ImageError::Expand { .. }), "{} bytes", raw.len());
+    }
+    let not_zstd = forge(&delta, |_| {}, Some(vec![7; 100]));
+    assert!(matches!(open(&not_zstd, &[&base.image]).unwrap_err(), ImageError::Expand { .. }));
+
+    let other_root = forge(&delta, |manifest| manifest.target_root = Root::from_bytes([1; 32]), None);
+    let chain = open(&other_root, &[&base.image]).unwrap();
+    let target = MemoryDisk::new(vec![9; pair().0.len()]);
+    let error = restore_to(&chain, &target, FreePolicy::Zero, false).unwrap_err();
+    assert!(matches!(error, RestoreError::Unfinished(Failure::WrongRoot { .. })), "{error}");
+    assert!(target.content()[..1 << 20].iter().all(|byte| *byte == 0), "and it does not boot");
 }

@@ -60,6 +60,12 @@ fn the_ends_go_first_and_come_last_and_the_body_is_written_once() {
         .collect();
     assert!(overlaps(changes[0], 0, 4096), "the first block goes first");
     assert!(overlaps(*changes.last().unwrap(), 0, mib), "the first MiB comes last");
+    let last_of = |start, end| changes.iter().rposition(|range| overlaps(*range, start, end)).unwrap();
+    let body_end = (len - mib) / 4096 * 4096;
+    let head_again =
+        changes.iter().enumerate().skip(last_of(mib, body_end) + 1).find(|(_, range)| overlaps(**range, 0, mib));
+    assert!(last_of(mib, body_end) < last_of(body_end, len), "the last MiB comes after the body");
+    assert!(last_of(body_end, len) < head_again.unwrap().0, "the first MiB comes after the last");
     let first_flush = actions.iter().position(|action| *action == Action::Flush).unwrap();
     assert!(actions[..first_flush].iter().all(|action| matches!(action, Action::Zero(_))));
     assert_eq!(actions.last(), Some(&Action::Flush));
