@@ -80,7 +80,7 @@ pub(crate) enum Key {
         #[arg(long, default_value = "")]
         comment: String,
     },
-    /// Trust a key no more; states saved against its images still restore
+    /// Trust a key no more: agents refuse the images it sealed, also under states saved against them
     Retire {
         /// The key's id, as `key list` shows it
         id: KeyId,
