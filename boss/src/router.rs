@@ -101,6 +101,7 @@ fn quick() -> Vec<Route> {
         GET "/api/v1/experiments/{pid}/{eid}/events" => experiments::events;
         GET "/api/v1/jobs/{id}" => jobs::get;
         GET "/api/v1/nodes" => nodes::list;
+        POST "/api/v1/nodes" => nodes::register;
         GET "/api/v1/nodes/{name}" => nodes::get;
         POST "/api/v1/nodes/{name}/load" => nodes::load;
         GET "/api/v1/images" => images::list;

@@ -3,9 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use boss_api::user::{JobView, LoadNode, NodeStateView, NodeView};
-use boss_api::{ExperimentName, Name};
-use boss_db::{experiments, images, views};
+use boss_api::ids::{DiskId, NodeId};
+use boss_api::user::{JobView, LoadNode, NodeStateView, NodeView, PowerConfig, RegisterNode};
+use boss_api::{ErrorCode, ExperimentName, Name};
+use boss_db::events::{self, NewEvent};
+use boss_db::nodes::{self, Disk};
+use boss_db::{DbError, experiments, images, views};
+use uuid::Uuid;
 
 use super::body::{Body, Segments};
 use crate::auth::Site;
@@ -13,7 +17,6 @@ use crate::auth::authorize::{Resource, Subject, Verb, authorize, sees_machine_of
 use crate::auth::extract::ApiUser;
 use crate::error::AppError;
 use crate::swap;
-use boss_api::ErrorCode;
 
 /// `GET nodes`
 pub async fn list(State(site): State<Site>, user: ApiUser) -> Result<Json<Vec<NodeView>>, AppError> {
@@ -92,4 +95,87 @@ pub async fn load(
     let job = views::job(&mut *site.app.pool.acquire().await?, job).await?;
     let job = job.ok_or_else(|| AppError::not_found("the job"))?;
     Ok((StatusCode::ACCEPTED, Json(job.view)))
+}
+
+/// The most disks of a machine.
+const MAX_DISKS: usize = 32;
+const MAX_SERIAL: usize = 128;
+
+/// `POST nodes`: a machine is free from the moment it is registered; what its disks hold is not known.
+pub async fn register(
+    State(site): State<Site>,
+    user: ApiUser,
+    Body(request): Body<RegisterNode>,
+) -> Result<(StatusCode, Json<NodeView>), AppError> {
+    authorize(&user.subject, Verb::Change, Resource::Machines)?;
+    check(&request).map_err(|text| AppError::new(ErrorCode::BadRequest, text))?;
+    let now = site.app.clock.now();
+    let id = NodeId::new(Uuid::now_v7());
+    let mut tx = site.app.pool.begin().await?;
+    nodes::add(&mut tx, id, &request.name, &request.power, now).await.map_err(|error| taken(error, &request.name))?;
+    for (position, disk) in (0..).zip(&request.disks) {
+        let new = Disk {
+            id: DiskId::new(Uuid::now_v7()),
+            node_id: id,
+            name: disk.name.clone(),
+            serial: disk.serial.clone(),
+            bytes: disk.bytes,
+            sector_size: disk.sector_size,
+            position,
+        };
+        nodes::add_disk(&mut tx, &new).await.map_err(|error| taken(error, &disk.name))?;
+    }
+    let message = format!("{} registered the machine with {} disks", user.subject.user.name, request.disks.len());
+    let event = NewEvent {
+        experiment: None,
+        node: Some(id),
+        user: Some(user.subject.user.id),
+        kind: "node.registered",
+        message: &message,
+        at: now,
+    };
+    events::add(&mut tx, event).await?;
+    tx.commit().await?;
+    site.app.changed.notify_waiters();
+    let made = views::machine(&mut *site.app.pool.acquire().await?, &request.name).await?;
+    Ok((StatusCode::CREATED, Json(made.ok_or_else(|| no_such_node(&request.name))?)))
+}
+
+fn check(request: &RegisterNode) -> Result<(), String> {
+    let name = &request.name;
+    if request.disks.is_empty() || request.disks.len() > MAX_DISKS {
+        return Err(format!("node {name} has {} disks; 1 to {MAX_DISKS} are accepted", request.disks.len()));
+    }
+    for disk in &request.disks {
+        let printable = disk.serial.bytes().all(|b| b.is_ascii_graphic());
+        if !printable || disk.serial.is_empty() || disk.serial.len() > MAX_SERIAL {
+            return Err(format!("disk {}: a serial number has 1 to {MAX_SERIAL} printable characters", disk.name));
+        }
+        if disk.bytes.is_zero() || i64::try_from(disk.bytes.get()).is_err() {
+            return Err(format!("disk {}: it cannot have {} bytes", disk.name, disk.bytes));
+        }
+    }
+    let PowerConfig::Process { disks: files } = &request.power;
+    for disk in &request.disks {
+        let file = files.get(&disk.name).ok_or_else(|| format!("disk {}: power says no file for it", disk.name))?;
+        let absolute = file.starts_with('/') && !file.split('/').any(|part| part == "..") && !file.contains('\0');
+        if !absolute {
+            return Err(format!("disk {}: {file:?} is not an absolute path without ..", disk.name));
+        }
+    }
+    match files.keys().find(|own| request.disks.iter().all(|disk| disk.name != **own)) {
+        Some(stray) => Err(format!("power names a file for disk {stray}, which node {name} does not have")),
+        None => Ok(()),
+    }
+}
+
+fn taken(error: DbError, name: &Name) -> AppError {
+    let DbError::Constraint { constraint } = &error else { return error.into() };
+    let text = match constraint.as_str() {
+        "nodes_name_key" => format!("there is a node {name} already; choose another name"),
+        "disks_name_key" => format!("two disks are called {name}; each needs a name of its own"),
+        "disks_serial_key" => format!("disk {name}: another registered disk has this serial number"),
+        _ => return error.into(),
+    };
+    AppError::new(ErrorCode::Conflict, text)
 }
