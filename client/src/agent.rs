@@ -5,8 +5,8 @@
 //! - [`provenance`]: whose images are believed
 //!
 //! boss repeats an order until its end is reported. So each order is known by its id and attempt, and one that runs or
-//! ended in this boot is not begun again. The agent ends when boss says that this boot is over, and never because boss
-//! is away.
+//! ended in this boot is not begun again. `stale` about an attempt ends that attempt; `stale` in answer to a poll ends
+//! the agent. It never ends because boss is away.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -95,10 +95,8 @@ enum WorkEnd {
     Reported,
     /// Stopped by us; boss is told nothing.
     Stopped,
-    /// This attempt is over, another may come.
+    /// This attempt is over; whether the boot is, too, the next poll says.
     Superseded,
-    /// This boot is over.
-    Stale,
 }
 
 /// What all work needs.
@@ -129,7 +127,6 @@ impl Machine {
         };
         match told {
             Ok(()) => WorkEnd::Reported,
-            Err(error) if error.is_stale() => WorkEnd::Stale,
             Err(error) => {
                 // boss has decided otherwise meanwhile; what it wants now, the next order says.
                 tracing::error!("{what}: {}", chain(&error));
@@ -238,9 +235,7 @@ impl Agent {
             let asked = tokio::select! {
                 asked = machine.client.poll(&poll) => asked,
                 Some(ended) = self.work.join_next() => {
-                    if self.note(ended) == Some(WorkEnd::Stale) {
-                        return Ok(Ended::Stale);
-                    }
+                    self.note(ended);
                     continue;
                 }
                 () = stop.cancelled() => return Ok(Ended::Asked),
@@ -263,11 +258,7 @@ impl Agent {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                Some(ended) = self.work.join_next() => {
-                    if self.note(ended) == Some(WorkEnd::Stale) {
-                        return Ok(Ended::Stale);
-                    }
-                }
+                Some(ended) = self.work.join_next() => self.note(ended),
                 () = stop.cancelled() => return Ok(Ended::Asked),
             }
         }
@@ -327,19 +318,16 @@ impl Agent {
         Some(stop)
     }
 
-    fn note(&mut self, ended: Result<(Order, u32, WorkEnd), tokio::task::JoinError>) -> Option<WorkEnd> {
+    fn note(&mut self, ended: Result<(Order, u32, WorkEnd), tokio::task::JoinError>) {
         match ended {
             Ok((id, attempt, end)) => {
+                tracing::debug!(order = ?id, attempt, ?end, "ended");
                 if let Some(known) = self.known.get_mut(&id).filter(|known| known.attempt == attempt) {
                     known.running = false;
                 }
-                Some(end)
             }
-            Err(error) => {
-                // A defect. The order stays known as running, so that it is not begun a second time.
-                tracing::error!("a task of the agent broke: {error}");
-                None
-            }
+            // A defect. The order stays known as running, so that it is not begun a second time.
+            Err(error) => tracing::error!("a task of the agent broke: {error}"),
         }
     }
 

@@ -84,7 +84,7 @@ pub(super) async fn run(
             tracing::warn!(%capture, attempt, "stopped; {}", chain(&error));
             WorkEnd::Stopped
         }
-        Err(CaptureError::Fetch(error)) if error.is_stale() => WorkEnd::Stale,
+        Err(CaptureError::Fetch(error)) if error.is_stale() => WorkEnd::Superseded,
         Err(error) => {
             let failure = super::failure(error.class(), &chain(&error));
             tracing::error!(%capture, attempt, disk = %order.disk, class = ?failure.class, "{}", failure.reason);
@@ -139,7 +139,7 @@ async fn carry_out(
     };
     let ended = ended.map_err(|source| CaptureError::Run { program, source })?;
     if ended.stopped {
-        return if stop.is_cancelled() { Err(CaptureError::Cancelled) } else { Ok(WorkEnd::Stale) };
+        return if stop.is_cancelled() { Err(CaptureError::Cancelled) } else { Ok(WorkEnd::Superseded) };
     }
     judge(&ended, stop).await
 }

@@ -1,9 +1,11 @@
 //! Where the agent crosses to the engine: work that blocks, on a named thread, with a flag to stop it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use boss_api::agent::WriteProgress;
 use imagezip::control::{Control, Progress};
+use sigs::ByteLen;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -12,11 +14,31 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Shared {
     pub(super) progress: Progress,
     cancel: AtomicBool,
+    // Zeroing a whole disk is no work of the engine, so it has counters of its own.
+    zeroing_total: AtomicU64,
+    zeroing_done: AtomicU64,
 }
 
 impl Shared {
     pub(super) const fn control(&self) -> Control<'_> {
         Control { progress: &self.progress, cancel: &self.cancel }
+    }
+
+    /// Begins to zero a disk, and to read it back.
+    pub(super) fn begin_zeroing(&self, disk: ByteLen) {
+        self.zeroing_total.store(disk.get().saturating_mul(2), Ordering::Relaxed);
+    }
+
+    /// Counts bytes zeroed or read back.
+    pub(super) fn zeroed(&self, len: ByteLen) {
+        self.zeroing_done.fetch_add(len.get(), Ordering::Relaxed);
+    }
+
+    /// Returns how far zeroing is, or nothing when no disk is zeroed.
+    pub(super) fn zeroing(&self) -> Option<WriteProgress> {
+        let total_bytes = self.zeroing_total.load(Ordering::Relaxed);
+        let done_bytes = self.zeroing_done.load(Ordering::Relaxed);
+        (total_bytes > 0).then_some(WriteProgress { done_bytes, total_bytes })
     }
 
     pub(super) fn is_cancelled(&self) -> bool {

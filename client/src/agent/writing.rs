@@ -129,7 +129,7 @@ pub(super) async fn run(machine: &Machine, job: JobId, order: &WriteOrder, stop:
             tracing::warn!(%write, disk = %order.disk, "stopped; {}", chain(&error));
             WorkEnd::Stopped
         }
-        Err(WriteError::Fetch(error)) if error.is_stale() => WorkEnd::Stale,
+        Err(WriteError::Fetch(error)) if error.is_stale() => WorkEnd::Superseded,
         Err(error) => {
             let failure = super::failure(error.class(), &chain(&error));
             tracing::error!(%write, disk = %order.disk, class = ?failure.class, "{}", failure.reason);
@@ -191,7 +191,7 @@ async fn with_progress<T: Send + 'static>(
         let mut told = WriteProgress::default();
         loop {
             tokio::time::sleep(REPORT).await;
-            let now = progress_of(shared.progress.snapshot(), told);
+            let now = progress_of(shared, told);
             if now == told {
                 continue;
             }
@@ -212,8 +212,12 @@ async fn with_progress<T: Send + 'static>(
     }
 }
 
+fn progress_of(shared: &Shared, told: WriteProgress) -> WriteProgress {
+    shared.zeroing().unwrap_or_else(|| restoring(shared.progress.snapshot(), told))
+}
+
 /// Counts both passes over the disk, the writing and the reading back, in one number that only grows.
-fn progress_of(now: Snapshot, told: WriteProgress) -> WriteProgress {
+fn restoring(now: Snapshot, told: WriteProgress) -> WriteProgress {
     let total = now.total_bytes.get();
     let next = match now.phase {
         Phase::Scan | Phase::Check => return told,
@@ -265,11 +269,13 @@ fn zero_disk(permit: &VerifiedPermit, shared: &Shared) -> Result<(), WriteError>
     let (disk, len) = (writer.disk(), permit.disk_bytes());
     let failed = |action, offset, len| move |source| WriteError::Zero { action, offset, len, source };
     let all = ByteRange { start: ByteOffset::ZERO, len };
+    shared.begin_zeroing(len);
     for range in pieces(len, ZERO_STEP) {
         if shared.is_cancelled() {
             return Err(WriteError::Cancelled);
         }
         disk.zero(range).map_err(failed("zero", range.start, range.len))?;
+        shared.zeroed(range.len);
     }
     disk.flush().map_err(failed("flush", all.start, all.len))?;
     disk.drop_cache(all).map_err(failed("drop from the cache", all.start, all.len))?;
@@ -288,6 +294,7 @@ fn read_zeros(disk: &dyn DiskIo, len: ByteLen, shared: &Shared) -> Result<(), Wr
         if !is_zero(&buffer[..take]) {
             return Err(WriteError::NotZero(range.start));
         }
+        shared.zeroed(range.len);
     }
     Ok(())
 }
@@ -325,9 +332,9 @@ mod tests {
             stored_bytes: ByteLen::ZERO,
         };
         let none = WriteProgress::default();
-        assert_eq!(progress_of(snapshot(Phase::Check, 50), none), none);
-        let half = progress_of(snapshot(Phase::Write, 100), none);
+        assert_eq!(restoring(snapshot(Phase::Check, 50), none), none);
+        let half = restoring(snapshot(Phase::Write, 100), none);
         assert_eq!((half.done_bytes, half.total_bytes), (100, 200));
-        assert_eq!(progress_of(snapshot(Phase::ReadBack, 100), half).done_bytes, 200);
+        assert_eq!(restoring(snapshot(Phase::ReadBack, 100), half).done_bytes, 200);
     }
 }

@@ -120,7 +120,10 @@ async fn save(source: Source, opened: super::Opened, attempt: &Attempt) -> Resul
         delivered.map_err(|error: ClientError| refused(attempt, error))?;
         captured?
     };
-    print(&shared, &sent)?;
+    // The last numbers are sent from here, so that boss has them before the end: what is printed may come too late.
+    let last = progress_of(&shared, &sent);
+    let tell = || client.capture_progress(*capture, *number, &last);
+    persist("report progress", Some(PATIENCE), tell).await.map_err(|error| refused(attempt, error))?;
     let wire = captured.contents.to_wire();
     let finish = || client.finish_capture(*capture, *number, wire.clone());
     persist("finish the capture", Some(PATIENCE), finish).await.map_err(|error| refused(attempt, error))
@@ -136,28 +139,25 @@ async fn with_progress<T>(shared: &Shared, sent: &AtomicU64, work: impl Future<O
     loop {
         tokio::select! {
             result = &mut work => return result,
-            () = tokio::time::sleep(PRINT) => {
-                // Who does not listen misses it; the work goes on.
-                drop(print(shared, sent));
-            }
+            () = tokio::time::sleep(PRINT) => print(shared, sent),
         }
     }
 }
 
-fn print(shared: &Shared, sent: &AtomicU64) -> Result<(), Exit> {
+fn progress_of(shared: &Shared, sent: &AtomicU64) -> CaptureProgress {
     let now = shared.progress.snapshot();
-    let progress = CaptureProgress {
+    CaptureProgress {
         scanned_bytes: now.done_bytes.get(),
         total_bytes: now.total_bytes.get(),
         changed_bytes: now.changed_bytes.get(),
         sent_bytes: sent.load(Ordering::Relaxed),
-    };
-    let line = serde_json::to_string(&progress).map_err(|error| Exit::because(Code::Failed, &error))?;
-    let mut stdout = io::stdout().lock();
-    let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-    // The agent may be gone; that is noticed elsewhere.
-    written.or_else(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(io_exit("write to stdout", &error)),
-    })
+    }
+}
+
+/// Prints progress for the agent. It may be gone, and a watcher may be, too: the work goes on.
+fn print(shared: &Shared, sent: &AtomicU64) {
+    if let Ok(line) = serde_json::to_string(&progress_of(shared, sent)) {
+        let mut stdout = io::stdout().lock();
+        drop(writeln!(stdout, "{line}").and_then(|()| stdout.flush()));
+    }
 }

@@ -123,6 +123,7 @@ impl Transport {
     ) -> Result<(), ClientError> {
         let failed = |source| ClientError::File { action: "write", path: path.to_owned(), source };
         let url = response.url().to_string();
+        let announced = response.content_length();
         let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
         let mut hasher = Sha256::new();
         let mut received = 0_u64;
@@ -139,7 +140,8 @@ impl Transport {
         }
         file.flush().await.map_err(failed)?;
         let found = Digest::from_bytes(hasher.finalize().into());
-        if received < bytes.get() && response.content_length().is_none_or(|length| length != received) {
+        // A body as long as it was announced is whole: then it is the wrong one, and not one that broke off.
+        if received < bytes.get() && announced != Some(received) {
             return Err(self.unreachable(format!("the answer broke off after {received} of {bytes} bytes")));
         }
         if found != expected || received != bytes.get() {
