@@ -1,4 +1,4 @@
-//! The `swapinfo/` view: what people find of an experiment's saved state, by the names Emulab gave it.
+//! The views: what people find of an experiment's saved state in `swapinfo/`, by the names Emulab gave it, and images.
 //!
 //! Links into the store and small texts, made from the database alone: nothing reads them back, and losing them costs
 //! nothing. What is not wanted any more goes away, above all signatures that nobody refers to.
@@ -51,10 +51,7 @@ pub async fn refresh(app: &App, experiment: ExperimentId) -> Result<(), AppError
     if !ended || experiments::find(&mut conn, &of.full_name()).await?.is_none() {
         let view = if ended { BTreeMap::new() } else { wanted(app, &mut conn, &of, &points).await? };
         let folder = folder_of(&app.config.state, &of.pid, &of.eid);
-        tokio::task::spawn_blocking(move || make(&folder, &view))
-            .await
-            .map_err(AppError::internal)?
-            .map_err(AppError::internal)?;
+        write_view(folder, view).await?;
     }
     drop(conn);
     let keep = points.last().filter(|_| !ended).map(|point| point.id);
@@ -69,11 +66,45 @@ pub async fn refresh(app: &App, experiment: ExperimentId) -> Result<(), AppError
     Ok(())
 }
 
-/// Rebuilds the views of all experiments that have not ended.
+/// Rebuilds the view of one image: `<version>.zdi`, `.sig` and `.manifest`.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub async fn refresh_image(app: &App, project: &Name, name: &Name) -> Result<(), AppError> {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let versions = images::versions(&mut *app.pool.acquire().await?, project, name).await?;
+    let mut view = BTreeMap::new();
+    for version in versions {
+        for (digest, kind) in [(version.zdi, "zdi"), (version.sig, "sig")] {
+            if let Some(path) = app.store.path_of(digest) {
+                view.insert(format!("{}.{kind}", version.version), Entry::Link(path));
+            }
+        }
+        view.insert(format!("{}.manifest", version.version), Entry::Text(version.sealed));
+    }
+    let folder = app.config.state.join("proj").join(project.as_str()).join("images").join(name.as_str());
+    write_view(folder, view).await
+}
+
+async fn write_view(folder: PathBuf, view: BTreeMap<String, Entry>) -> Result<(), AppError> {
+    let made = tokio::task::spawn_blocking(move || make(&folder, &view)).await.map_err(AppError::internal)?;
+    made.map_err(AppError::internal)
+}
+
+/// Rebuilds the views of all images, and of all experiments that have not ended.
 ///
 /// # Errors
 /// When one cannot be read or written.
 pub async fn refresh_all(app: &App) -> Result<(), AppError> {
+    let mut names: Vec<_> = images::visible(&mut *app.pool.acquire().await?, None)
+        .await?
+        .into_iter()
+        .map(|version| (version.project, version.name))
+        .collect();
+    names.dedup();
+    for (project, name) in names {
+        refresh_image(app, &project, &name).await?;
+    }
     let all = experiments::visible(&mut *app.pool.acquire().await?, None).await?;
     for of in all {
         refresh(app, of.id).await?;

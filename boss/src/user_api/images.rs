@@ -45,7 +45,7 @@ pub async fn register(
     let project = allowed(&site, &user.subject, Verb::Change, &request.project, &request.name).await?;
     let checked = check::base_image(&site.app, &request).await?;
     let now = site.app.clock.now();
-    let mut tx = site.app.pool.begin().await?;
+    let mut tx = site.app.begin().await?;
     let image_id = images::ensure(&mut tx, ImageId::new(Uuid::now_v7()), project.id, &request.name, now).await?;
     // The same upload sent again, because its answer was lost, is the version it was.
     let newest = images::versions(&mut tx, &request.project, &request.name).await?.into_iter().next();
@@ -72,6 +72,7 @@ pub async fn register(
     }
     tx.commit().await?;
     site.app.changed.notify_waiters();
+    crate::provenance::refresh_image(&site.app, &request.project, &request.name).await?;
     let status = if known { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(show(&site, &request.project, &request.name).await?)))
 }
@@ -84,7 +85,7 @@ pub async fn retire(
 ) -> Result<Json<ImageView>, AppError> {
     let project = allowed(&site, &user.subject, Verb::Change, &pid, &name).await?;
     let now = site.app.clock.now();
-    let mut tx = site.app.pool.begin().await?;
+    let mut tx = site.app.begin().await?;
     let versions = images::versions(&mut tx, &pid, &name).await?;
     let missing = || AppError::not_found(format_args!("the image {pid}/{name}/{number}"));
     let version = versions.into_iter().find(|version| version.version == number).ok_or_else(missing)?;

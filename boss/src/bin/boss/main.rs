@@ -8,11 +8,15 @@ use std::process::ExitCode;
 use std::str::FromStr as _;
 
 use anyhow::Context;
+use boss::clock::{Clock as _, SystemClock};
 use boss::config::{ConfigError, DatabaseUrl, DatabaseUrlText, Told};
-use boss_db::PgPool;
+use boss_api::Name;
+use boss_api::ids::ProjectId;
+use boss_db::{PgPool, projects};
 use clap::{Args, Parser, Subcommand};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tracing_subscriber::EnvFilter;
+use uuid::Uuid;
 
 /// Track what every disk was loaded from, save experiments when they swap out, put them back
 #[derive(Debug, Parser)]
@@ -137,5 +141,10 @@ async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgPool> {
 }
 
 async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
-    boss_db::MIGRATOR.run(pool).await.context("bring the database to the layout this version needs")
+    boss_db::MIGRATOR.run(pool).await.context("bring the database to the layout this version needs")?;
+    // The site's own images belong to a project that is always there.
+    let system = Name::new(projects::SYSTEM)?;
+    let mut tx = pool.begin().await?;
+    projects::ensure(&mut tx, ProjectId::new(Uuid::now_v7()), &system, SystemClock.now()).await?;
+    tx.commit().await.context("make the project of the site")
 }
