@@ -187,7 +187,7 @@ impl Site {
         let url = format!("{}/readyz", self.url());
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build();
         client.is_ok_and(|client| {
-            self.runtime.block_on(client.get(url).send()).is_ok_and(|answer| answer.status().is_success())
+            self.runtime.block_on(async { client.get(url).send().await }).is_ok_and(|answer| answer.status().is_success())
         })
     }
 
@@ -395,6 +395,18 @@ impl Site {
 
     fn client(&self) -> Result<&UserClient, ClientError> {
         self.client.as_ref().ok_or_else(|| ClientError::Address { url: self.url(), reason: "nobody is signed in".into() })
+    }
+
+    /// Returns the file of the first version of one of the site's own images, where boss keeps it.
+    ///
+    /// # Errors
+    /// When boss does not show the image.
+    pub fn image_file(&self, image: &str) -> anyhow::Result<PathBuf> {
+        let (project, image) = ("system".parse()?, image.parse()?);
+        let view = self.runtime.block_on(self.client()?.image(&project, &image))?;
+        let version = view.versions.iter().find(|version| version.version == 1).context("it has a first version")?;
+        let digest = version.zdi.to_string();
+        Ok(self.state().join("store/objects").join(&digest[..2]).join(&digest))
     }
 
     /// Waits until something is so.

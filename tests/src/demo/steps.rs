@@ -92,8 +92,7 @@ impl<'a> Demo<'a> {
         for path in [base, other] {
             fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
         }
-        let zdi = self.site.state().join("proj/system/images").join(BASE).join("1.zdi");
-        self.copy(&zdi, "base.zdi")
+        self.copy(&self.site.image_file(BASE)?, "base.zdi")
     }
 
     fn make_machines(&self) -> anyhow::Result<()> {

@@ -34,15 +34,11 @@ fn sql(scene: &Scene, text: &str) -> anyhow::Result<String> {
     tools::output(Command::new(psql).args(["-X", "-q", "-A", "-t", "-c", text]).arg(scene.site.database_url()))
 }
 
-fn zdi(scene: &Scene, image: &str) -> std::path::PathBuf {
-    scene.site.state().join("proj/system/images").join(image).join("1.zdi")
-}
-
 #[test]
 fn an_image_altered_after_registration_is_refused() -> anyhow::Result<()> {
     let _alone = alone();
     let scene = Scene::new(64)?;
-    let path = zdi(&scene, "system");
+    let path = scene.site.image_file("system")?;
     let middle = std::fs::metadata(&path)?.len() / 2;
     flip(&path, middle)?;
     expect_refused(&scene, "system")
