@@ -14,6 +14,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::time::Instant;
 
 use serde::Serialize;
 use sigs::map::WrongChunkCount;
@@ -72,6 +73,10 @@ pub struct RestoreReport {
     pub root: Root,
     /// What was proved.
     pub verdict: Verdict,
+    /// Milliseconds until everything but the ends was written and flushed.
+    pub write_ms: u64,
+    /// Milliseconds of reading it back past the cache.
+    pub read_back_ms: u64,
 }
 
 /// What a finished restore proved.
@@ -235,6 +240,7 @@ fn ends_of(geometry: &Geometry) -> (BlockIndex, BlockIndex) {
 
 impl Job<'_> {
     fn run(&self) -> Result<RestoreReport, Failure> {
+        let begin = Instant::now();
         let ends = ends::Ends::load(self)?;
         if !self.options.fresh {
             self.invalidate()?;
@@ -242,7 +248,10 @@ impl Job<'_> {
         self.free_blocks()?;
         let body = self.write_body()?;
         self.flush()?;
+        let write_ms = elapsed_ms(begin);
+        let begin = Instant::now();
         let (found, expected) = (self.read_back(&ends)?, self.chain.manifest().target_root);
+        let read_back_ms = elapsed_ms(begin);
         if found != expected {
             return Err(Failure::WrongRoot { found, expected });
         }
@@ -253,6 +262,8 @@ impl Job<'_> {
             free: self.options.free,
             root: found,
             verdict: Verdict::Identical,
+            write_ms,
+            read_back_ms,
         })
     }
 
@@ -290,6 +301,10 @@ impl Job<'_> {
         let all = ByteRange { start: ByteOffset::ZERO, len: self.geometry().disk_bytes };
         self.target.drop_cache(all).map_err(Failure::DropCache)
     }
+}
+
+fn elapsed_ms(begin: Instant) -> u64 {
+    u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Returns where in a buffer that begins at `base` on the disk a range lies.

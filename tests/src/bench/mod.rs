@@ -121,8 +121,8 @@ impl Ours {
                 }
                 let Run { seconds: wall, peak_bytes, report } = measure(imagezip, arguments)?;
                 peak = peak.max(peak_bytes);
-                let read_back = report.get("readback_seconds").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
-                seconds.push(wall - read_back);
+                let read_back_ms = report.get("read_back_ms").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+                seconds.push(wall - read_back_ms / 1000.0);
             }
             seconds.sort_by(f64::total_cmp);
             let middle = seconds[seconds.len() / 2];
