@@ -37,8 +37,10 @@ lint: cargo
 doc: cargo
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --document-private-items
 
-deny:
-	cargo deny check bans licenses sources
+# Built at a pinned version: it is not on a Debian machine.
+deny: cargo
+	test -x $(TARGET)/tools/bin/cargo-deny || cargo install cargo-deny --version 0.20.2 --locked --root $(TARGET)/tools
+	$(TARGET)/tools/bin/cargo-deny check bans licenses sources
 
 # The query cache, made anew: what `query!` finds out from a database that has just our migrations.
 sqlx: cargo
