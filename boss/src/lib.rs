@@ -22,3 +22,8 @@ pub mod sealing;
 pub mod store;
 pub mod swap;
 pub mod user_api;
+
+#[cfg(test)]
+mod people_tests;
+#[cfg(test)]
+pub(crate) mod test_support;

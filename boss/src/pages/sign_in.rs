@@ -1,6 +1,6 @@
 //! Signing in and out in a browser.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Redirect};
 use boss_db::sessions::{self, SessionKind};
@@ -13,6 +13,7 @@ use super::{Page, show};
 use crate::auth::extract::{Posted, PostedSignIn, WebUser};
 use crate::auth::session::{self, CookieUse, Token};
 use crate::auth::{Site, csrf};
+use crate::user_api::body::Options;
 use crate::user_api::login::check_password;
 
 /// Where to go on to.
@@ -29,7 +30,7 @@ fn local(next: Option<&str>) -> &str {
 pub async fn form(
     State(site): State<Site>,
     headers: HeaderMap,
-    Query(query): Query<Next>,
+    Options(query): Options<Next>,
     user: Option<WebUser>,
 ) -> Page {
     let next = local(query.next.as_deref());

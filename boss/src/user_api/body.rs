@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use boss_api::ErrorCode;
@@ -45,6 +45,20 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
         let parsed = Path::<T>::from_request_parts(parts, state).await;
         parsed.map(|Path(segments)| Self(segments)).map_err(|error| {
             AppError::new(ErrorCode::BadRequest, format!("the address is malformed: {}", error.body_text()))
+        })
+    }
+}
+
+/// What follows the question mark, parsed into the domain's types.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Options<T> {
+    type Rejection = AppError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, AppError> {
+        let parsed = Query::<T>::from_request_parts(parts, state).await;
+        parsed.map(|Query(options)| Self(options)).map_err(|error| {
+            AppError::new(ErrorCode::BadRequest, format!("the options in the address: {}", error.body_text()))
         })
     }
 }

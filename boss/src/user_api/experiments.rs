@@ -90,7 +90,7 @@ pub async fn make(site: &Site, subject: &Subject, request: &CreateExperiment) ->
         return Err(refused(Place::Nodes, ErrorCode::BadRequest, text));
     }
     let now = site.app.clock.now();
-    let mut tx = site.app.pool.begin().await?;
+    let mut tx = site.app.begin().await?;
     let missing =
         || Refused { place: Place::Project, error: AppError::not_found(format_args!("the project {}", request.pid)) };
     let project = projects::find(&mut tx, &request.pid).await?.ok_or_else(missing)?;

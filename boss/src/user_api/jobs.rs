@@ -4,14 +4,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use boss_api::ids::JobId;
 use boss_api::user::{JobView, MAX_WAIT_MS};
 use boss_db::views;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::body::Segments;
+use super::body::{Options, Segments};
 use crate::auth::Site;
 use crate::auth::authorize::{Resource, Subject, Verb, authorize};
 use crate::auth::extract::ApiUser;
@@ -32,7 +32,7 @@ pub async fn get(
     State(site): State<Site>,
     user: ApiUser,
     Segments(id): Segments<JobId>,
-    Query(wait): Query<Wait>,
+    Options(wait): Options<Wait>,
 ) -> Result<Json<JobView>, AppError> {
     let until = Instant::now() + Duration::from_millis(wait.wait_ms.min(MAX_WAIT_MS));
     let mut first: Option<JobView> = None;

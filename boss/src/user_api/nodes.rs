@@ -111,7 +111,7 @@ pub async fn register(
     check(&request).map_err(|text| AppError::new(ErrorCode::BadRequest, text))?;
     let now = site.app.clock.now();
     let id = NodeId::new(Uuid::now_v7());
-    let mut tx = site.app.pool.begin().await?;
+    let mut tx = site.app.begin().await?;
     nodes::add(&mut tx, id, &request.name, &request.power, now).await.map_err(|error| taken(error, &request.name))?;
     for (position, disk) in (0..).zip(&request.disks) {
         let new = Disk {

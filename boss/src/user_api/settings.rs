@@ -47,7 +47,7 @@ pub async fn change(
     })?;
     let now = site.app.clock.now();
     let by = user.subject.user.id;
-    let mut tx = site.app.pool.begin().await?;
+    let mut tx = site.app.begin().await?;
     let message = match &change.value {
         Some(value) => {
             known.check(value).map_err(|error| AppError::new(ErrorCode::BadRequest, error.to_string()))?;

@@ -1,0 +1,7 @@
+//! The user listener as programs and browsers see it: whole requests through the router, on a real database.
+
+mod access;
+mod api;
+mod images;
+mod pages;
+mod signing_in;
