@@ -20,8 +20,8 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// Makes a bar.
-    pub fn of(progress: &DiskProgress, now: OffsetDateTime) -> Self {
+    /// Makes a bar; `now` is none while nothing moves, and then there is no rate and no time left.
+    pub fn of(progress: &DiskProgress, now: Option<OffsetDateTime>) -> Self {
         let verb = match progress.activity {
             DiskActivity::Capture => "Saving",
             DiskActivity::Load => "Loading",
@@ -32,7 +32,7 @@ impl Bar {
         let is_known = total > 0;
         let is_done = is_known && done >= total;
         let mut text = if is_known { words::done_of(done, total) } else { "waiting".into() };
-        let elapsed = progress.started_at.map(|started| now - started);
+        let elapsed = now.zip(progress.started_at).map(|(now, started)| now - started);
         if let Some(pace) = elapsed.and_then(|elapsed| Pace::of(done, total, elapsed)).filter(|_| !is_done) {
             text = format!("{text}, {}", pace.rate());
             if let Some(left) = pace.time_left() {
@@ -72,6 +72,8 @@ pub struct NodeRow {
 impl NodeRow {
     /// Makes a row.
     pub fn of(node: &VirtualNodeView, point: Option<&SwapPointView>, now: OffsetDateTime) -> Self {
+        let is_held = matches!(node.node_state, Some(NodeStateView::Held { .. }));
+        let now = (!is_held).then_some(now);
         let point = point.filter(|point| point.state == SwapPointState::Open);
         let captures: Vec<&DiskProgress> =
             node.progress.iter().filter(|progress| progress.activity == DiskActivity::Capture).collect();
@@ -108,6 +110,7 @@ fn step(node: &VirtualNodeView, point: Option<&SwapPointView>) -> String {
             Some("failed") => "an attempt failed",
             Some(_) | None => "",
         },
+        None if point.is_some() => "saved, its machine was given back",
         Some(NodeStateView::Checked) => "proved equal, starting its system",
         Some(NodeStateView::Reserved) => "starting the loader",
         _ => "",

@@ -82,6 +82,8 @@ fn what_is_held_says_why_who_and_what_next() {
         assert!(section.contains(words), "{words}");
     }
     assert!(section.contains("/experiments/systems-lab/lidar-bench/retry"));
+    assert!(html.contains("12 of 92 GiB</span>"), "what stands still has no rate and no time left");
+    assert!(html.contains("saved, its machine was given back"));
     assert!(!section.contains("with <b>") && section.contains("&#60;b&#62;"), "text from outside is escaped");
     let badge = between(&html, "<span class=\"badge bad\">", "</span>held</span>");
     assert!(badge.contains("\u{2715}"), "a mark and a word besides the colour");

@@ -219,7 +219,10 @@ pub(crate) fn new_experiment() -> NewExperimentPage {
         frame: frame(Section::Experiments),
         form: NewExperimentForm { pid: "systems-lab".into(), eid: "lidar bench".into(), save_swap_state: true, nodes },
         problems,
-        projects: vec!["other-lab".parse().expect("sample data is well-formed"), "systems-lab".parse().expect("sample data is well-formed")],
+        projects: vec![
+            "other-lab".parse().expect("sample data is well-formed"),
+            "systems-lab".parse().expect("sample data is well-formed"),
+        ],
         images: images(),
     }
 }
