@@ -113,11 +113,11 @@ fn base_images_that_an_admin_did_not_seal_like_this_are_refused() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     node.boss.known().objects.insert(base.zdi.digest, bytes);
-    refused(&node, "image altered", &node.write_order(&base), "digest");
+    refused(&node, "image altered", &node.write_order(&base), "fetch an image");
     let mut short = base.zdi_bytes.clone();
     short.pop();
     node.boss.known().objects.insert(base.zdi.digest, short);
-    refused(&node, "image cut short", &node.write_order(&base), "digest");
+    refused(&node, "image cut short", &node.write_order(&base), "fetch an image");
     node.boss.known().objects.insert(base.zdi.digest, base.zdi_bytes.clone());
 
     // Sealed, but the root that the admin sealed is not that of the file.
