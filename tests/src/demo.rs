@@ -93,7 +93,7 @@ pub fn main(options: &Options) -> anyhow::Result<u8> {
     drop(site);
     if report.ok && !options.serve {
         // The database is gone, so these are of no use; report and evidence stay.
-        for name in ["machines", "state", "work"] {
+        for name in ["machines", "state", "work", "keys"] {
             fs::remove_dir_all(out.join(name)).with_context(|| format!("remove {name}"))?;
         }
     }

@@ -18,7 +18,8 @@ const ENTRIES: u64 = 128;
 const ENTRY_BYTES: u64 = 128;
 const TABLE_SECTORS: u64 = ENTRIES * ENTRY_BYTES / SECTOR;
 /// "Linux filesystem data" as a GPT writes it.
-const LINUX: [u8; 16] = [0xaf, 0x3d, 0xc6, 0x0f, 0x83, 0x84, 0x72, 0x47, 0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4];
+const LINUX: [u8; 16] =
+    [0xaf, 0x3d, 0xc6, 0x0f, 0x83, 0x84, 0x72, 0x47, 0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4];
 
 /// A partition with an ext4 file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +85,17 @@ pub fn make(path: &Path, layout: &Layout, contents: &Contents<'_>) -> anyhow::Re
 /// # Errors
 /// When they are not.
 pub fn check(path: &Path, layout: &Layout) -> anyhow::Result<()> {
-    let table = tools::output(tools::program("partx").args(["--noheadings", "--raw", "-o", "NR,START,SECTORS"]).arg(path))?;
-    let expected: Vec<_> = (1..).zip(layout.partitions).map(|(number, partition)| format!("{number} {} {}", partition.start / SECTOR, partition.bytes / SECTOR)).collect();
-    ensure!(table.lines().map(str::trim).eq(expected.iter().map(String::as_str)), "partx reads {table:?} from {}", path.display());
+    let table =
+        tools::output(tools::program("partx").args(["--noheadings", "--raw", "-o", "NR,START,SECTORS"]).arg(path))?;
+    let expected: Vec<_> = (1..)
+        .zip(layout.partitions)
+        .map(|(number, partition)| format!("{number} {} {}", partition.start / SECTOR, partition.bytes / SECTOR))
+        .collect();
+    ensure!(
+        table.lines().map(str::trim).eq(expected.iter().map(String::as_str)),
+        "partx reads {table:?} from {}",
+        path.display()
+    );
     for partition in layout.partitions {
         tools::run(tools::program("e2fsck").arg("-fn").arg(at(path, partition)))?;
     }

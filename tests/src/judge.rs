@@ -161,7 +161,10 @@ fn dumped(disk: &Path, partition: Partition, folder: &Path) -> anyhow::Result<Li
     let sums = pipeline(folder, SUMS)?;
     let paths = pipeline(folder, "find . -print | sort")?;
     let script = PathBuf::from(format!("{}.requests", folder.display()));
-    let requests: String = paths.lines().map(|path| format!("stat \"{}\"\n", &path[1..].replacen("", "/", usize::from(path == ".")))).collect();
+    let requests: String = paths
+        .lines()
+        .map(|path| format!("stat \"{}\"\n", &path[1..].replacen("", "/", usize::from(path == "."))))
+        .collect();
     fs::write(&script, requests)?;
     let stat = tools::output(tools::program("debugfs").arg("-f").arg(&script).arg(&at))?;
     fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;

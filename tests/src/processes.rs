@@ -65,7 +65,10 @@ pub fn run_to_end(
 /// Returns the living processes that inherited this mark.
 pub fn marked(mark: &str) -> Vec<Process> {
     let wanted = format!("{MARK}={mark}");
-    all().filter(|(folder, _)| has_word(&folder.join("environ"), &wanted)).filter_map(|(folder, pid)| look(&folder, pid)).collect()
+    all()
+        .filter(|(folder, _)| has_word(&folder.join("environ"), &wanted))
+        .filter_map(|(folder, pid)| look(&folder, pid))
+        .collect()
 }
 
 /// Kills everything that inherited this mark, and waits until none is left.

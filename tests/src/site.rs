@@ -187,7 +187,9 @@ impl Site {
         let url = format!("{}/readyz", self.url());
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build();
         client.is_ok_and(|client| {
-            self.runtime.block_on(async { client.get(url).send().await }).is_ok_and(|answer| answer.status().is_success())
+            self.runtime
+                .block_on(async { client.get(url).send().await })
+                .is_ok_and(|answer| answer.status().is_success())
         })
     }
 
@@ -231,7 +233,13 @@ impl Site {
 
     fn sign_in(&mut self) -> anyhow::Result<()> {
         let (user, file) = self.login();
-        self.ebb([OsStr::new("login"), "--user".as_ref(), user.as_ref(), "--password-file".as_ref(), file.as_os_str()])?;
+        self.ebb([
+            OsStr::new("login"),
+            "--user".as_ref(),
+            user.as_ref(),
+            "--password-file".as_ref(),
+            file.as_os_str(),
+        ])?;
         let kept: serde_json::Value = serde_json::from_slice(&fs::read(self.folder.join("token"))?)?;
         let token = kept["token"].as_str().context("ebb keeps no token")?;
         self.client = Some(UserClient::new(&self.url(), Some(token))?);
@@ -256,7 +264,8 @@ impl Site {
         self.write_password(name)?;
         let file = self.password_file(name);
         let file = file.to_str().context("a folder's name that is not UTF-8")?;
-        self.boss(&["admin", "user", "add", name, "--role", role, "--project", PROJECT, "--password-file", file]).map(drop)
+        self.boss(&["admin", "user", "add", name, "--role", role, "--project", PROJECT, "--password-file", file])
+            .map(drop)
     }
 
     /// Makes a key pair and has boss trust it. Returns the secret half.
@@ -394,7 +403,9 @@ impl Site {
     }
 
     fn client(&self) -> Result<&UserClient, ClientError> {
-        self.client.as_ref().ok_or_else(|| ClientError::Address { url: self.url(), reason: "nobody is signed in".into() })
+        self.client
+            .as_ref()
+            .ok_or_else(|| ClientError::Address { url: self.url(), reason: "nobody is signed in".into() })
     }
 
     /// Returns the file of the first version of one of the site's own images, where boss keeps it.

@@ -131,7 +131,8 @@ mod tests {
         let mut counts = Counts::default();
         counts.add("running 3 tests");
         counts.add("test map::gap ... FAILED");
-        counts.add("test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.10s");
+        counts
+            .add("test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.10s");
         counts.add("test result: ok. 30 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s");
         assert_eq!(counts, Counts { passed: 42, failed: 1, ignored: 2, failures: vec!["map::gap".into()] });
         assert!(report(&counts, &[], true));

@@ -81,7 +81,8 @@ impl Copy<'_> {
 
 /// Whether a name passes through every tool unquoted.
 fn plain(path: &Path) -> bool {
-    path.to_str().is_some_and(|text| !text.contains(|c: char| c.is_control() || c.is_whitespace() || "\"\\'".contains(c)))
+    path.to_str()
+        .is_some_and(|text| !text.contains(|c: char| c.is_control() || c.is_whitespace() || "\"\\'".contains(c)))
 }
 
 /// Returns the files below a folder, with their sizes, sorted by name.

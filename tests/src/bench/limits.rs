@@ -33,16 +33,7 @@ impl Limits {
         let (zstd_changed, _, zstd_changed_bytes) = zstd(&workload.changed_blocks, cores, &mut commands)?;
         let (zstd_allocated, unzstd_allocated, _) = zstd(&workload.allocated_sample, cores, &mut commands)?;
         let write = dd(&workload.base, &out.join("dd.img"), &mut commands)?;
-        Ok(Self {
-            cores,
-            sha256,
-            zstd_changed,
-            zstd_changed_bytes,
-            zstd_allocated,
-            unzstd_allocated,
-            write,
-            commands,
-        })
+        Ok(Self { cores, sha256, zstd_changed, zstd_changed_bytes, zstd_allocated, unzstd_allocated, write, commands })
     }
 }
 

@@ -108,7 +108,8 @@ struct Ours {
 
 impl Ours {
     fn measure(imagezip: &Path, workload: &Workload, out: &Path, runs: usize) -> anyhow::Result<Self> {
-        let [sig, full, delta, target] = ["base.sig", "base.zdi", "delta.zdi", "restored.img"].map(|name| out.join(name));
+        let [sig, full, delta, target] =
+            ["base.sig", "base.zdi", "delta.zdi", "restored.img"].map(|name| out.join(name));
         let mut peak = 0;
         let mut median = |name: &str, arguments: &[&Path]| -> anyhow::Result<f64> {
             let mut seconds = Vec::new();
@@ -137,7 +138,15 @@ impl Ours {
         let restore = median("restore", &[arg("restore"), &full, &delta, arg("--to"), &target])?;
         let delta_bytes = std::fs::metadata(&delta)?.len();
         let stored_bytes = delta_bytes + std::fs::metadata(&full)?.len();
-        Ok(Self { hash, full: full_seconds, delta: delta_seconds, restore, peak_bytes: peak, delta_bytes, stored_bytes })
+        Ok(Self {
+            hash,
+            full: full_seconds,
+            delta: delta_seconds,
+            restore,
+            peak_bytes: peak,
+            delta_bytes,
+            stored_bytes,
+        })
     }
 }
 

@@ -51,8 +51,17 @@ impl<'a> Demo<'a> {
             fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         }
         let began = Instant::now();
-        let mut demo =
-            Self { site, scale, layout, work, evidence, files: Default::default(), way: Way::Debugfs, base_used: 0, began };
+        let mut demo = Self {
+            site,
+            scale,
+            layout,
+            work,
+            evidence,
+            files: Default::default(),
+            way: Way::Debugfs,
+            base_used: 0,
+            began,
+        };
         demo.make_images()?;
         demo.make_machines()?;
         Ok(demo)

@@ -123,13 +123,7 @@ pub(crate) async fn run(command: Command, pool: &PgPool) -> anyhow::Result<()> {
     }
 }
 
-async fn add_user(
-    pool: &PgPool,
-    name: &Name,
-    role: Role,
-    pids: &[Name],
-    password_file: &Path,
-) -> anyhow::Result<()> {
+async fn add_user(pool: &PgPool, name: &Name, role: Role, pids: &[Name], password_file: &Path) -> anyhow::Result<()> {
     let hash = password::hash(&read_password(password_file)?)?;
     let role = match role {
         Role::Member => UserRole::Member,
