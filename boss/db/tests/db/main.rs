@@ -1,0 +1,3 @@
+//! Queries on a real database.
+
+mod people;
