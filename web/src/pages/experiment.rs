@@ -114,7 +114,8 @@ impl ExperimentPage {
     }
 
     fn nodes(&self) -> Vec<NodeRow> {
-        self.view.nodes.iter().map(|node| NodeRow::of(node, self.view.last_point.as_ref(), self.now)).collect()
+        let point = steps::point_of_job(&self.view);
+        self.view.nodes.iter().map(|node| NodeRow::of(node, point, self.now)).collect()
     }
 
     fn has_progress(&self) -> bool {
@@ -137,8 +138,7 @@ impl ExperimentPage {
         let job = self.view.job.as_ref()?;
         let what = match job.kind {
             JobKind::SwapIn => "Swapping in",
-            JobKind::SwapOut => match self.view.last_point.as_ref().filter(|point| point.state == SwapPointState::Open)
-            {
+            JobKind::SwapOut => match steps::point_of_job(&self.view) {
                 Some(point) => return Some(format!("Saving swap point {}", point.number)),
                 None => "Swapping out",
             },

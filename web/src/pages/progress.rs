@@ -1,4 +1,4 @@
-use boss_api::user::{DiskActivity, DiskProgress, NodeStateView, SwapPointState, SwapPointView, VirtualNodeView};
+use boss_api::user::{DiskActivity, DiskProgress, NodeStateView, SwapPointView, VirtualNodeView};
 use time::OffsetDateTime;
 
 use crate::parts::Badge;
@@ -70,11 +70,10 @@ pub struct NodeRow {
 }
 
 impl NodeRow {
-    /// Makes a row.
+    /// Makes a row; `point` is the swap point that is being made, if one is.
     pub fn of(node: &VirtualNodeView, point: Option<&SwapPointView>, now: OffsetDateTime) -> Self {
         let is_held = matches!(node.node_state, Some(NodeStateView::Held { .. }));
         let now = (!is_held).then_some(now);
-        let point = point.filter(|point| point.state == SwapPointState::Open);
         let captures: Vec<&DiskProgress> =
             node.progress.iter().filter(|progress| progress.activity == DiskActivity::Capture).collect();
         let sum = |of: fn(&DiskProgress) -> u64| {

@@ -1,4 +1,4 @@
-use boss_api::user::{ExperimentView, JobKind, NodeStateView, SwapPointState, SwapPointView, VirtualNodeView};
+use boss_api::user::{ExperimentView, JobKind, NodeStateView, SwapPointView, VirtualNodeView};
 
 use super::progress::least_capture;
 
@@ -51,11 +51,10 @@ const LOADING: [&str; 4] = ["Reserve", "Restore and check", "Start", "In use"];
 /// Returns the steps of the running or held job, none without one.
 pub(super) fn of(view: &ExperimentView) -> Vec<Step> {
     let Some(job) = &view.job else { return Vec::new() };
-    let open = view.last_point.as_ref().filter(|point| point.state == SwapPointState::Open);
-    // Nodes already released when the point is open were saved, whatever the box says by now.
-    let saves = open.is_some() || view.save_swap_state;
+    // Whether it saves was decided when it was asked for, whatever the box says by now.
+    let own = point_of_job(view);
     let (words, at): (&[&'static str], Vec<usize>) = match job.kind {
-        JobKind::SwapOut if saves => (&SAVING, view.nodes.iter().map(|node| saving(node, open)).collect()),
+        JobKind::SwapOut if own.is_some() => (&SAVING, view.nodes.iter().map(|node| saving(node, own)).collect()),
         JobKind::SwapOut | JobKind::Terminate => (&RELEASING, view.nodes.iter().map(releasing).collect()),
         JobKind::SwapIn => (&LOADING, view.nodes.iter().map(loading).collect()),
         JobKind::Load => return Vec::new(),
@@ -71,6 +70,12 @@ pub(super) fn of(view: &ExperimentView) -> Vec<Step> {
         passed: at.iter().filter(|place| **place > index).count(),
     };
     words.iter().enumerate().map(step).collect()
+}
+
+/// Returns the swap point that the running or held swap-out makes, also once it is decided.
+pub(super) fn point_of_job(view: &ExperimentView) -> Option<&SwapPointView> {
+    let job = view.job.as_ref().filter(|job| job.kind == JobKind::SwapOut)?;
+    view.last_point.as_ref().filter(|point| point.opened_at >= job.created_at)
 }
 
 fn saving(node: &VirtualNodeView, point: Option<&SwapPointView>) -> usize {

@@ -141,3 +141,24 @@ fn failures_that_hold_nothing_are_said_too() {
     let actions = between(&html, "<div class=\"actions\">", "</div>");
     assert!(actions.contains("<button>Swap in</button>") && actions.contains("<button disabled>Swap out</button>"));
 }
+
+#[test]
+fn the_steps_stay_those_of_saving_until_every_machine_is_given_back() {
+    let mut page = sample::saving();
+    page.view.save_swap_state = false;
+    page.view.last_point.as_mut().unwrap().state = boss_api::user::SwapPointState::Complete;
+    for capture in &mut page.view.last_point.as_mut().unwrap().captures {
+        capture.state = "verified".into();
+    }
+    for node in &mut page.view.nodes {
+        node.node_state = Some(boss_api::user::NodeStateView::Sanitizing);
+    }
+    let html = page.render().unwrap();
+    let steps = between(&html, "<ol class=\"steps\">", "</ol>");
+    assert!(between(steps, "aria-current=\"step\"", "</li>").contains("Sanitize"), "{steps}");
+    // A swap-out without saving has a swap point behind it that is not its own.
+    let mut page = sample::saving();
+    page.view.last_point.as_mut().unwrap().opened_at -= time::Duration::days(1);
+    let html = page.render().unwrap();
+    assert!(html.contains("Swapping out") && !between(&html, "<ol class=\"steps\">", "</ol>").contains("Verify"));
+}

@@ -37,7 +37,9 @@ fn capture(number: u32, vname: &str, state: &str, failure: Option<&str>) -> Valu
 
 fn point(number: u32, state: &str, captures: &[Value]) -> Value {
     json!({
-        "number": number, "state": state, "opened_at": "2026-11-20T18:01:10Z",
+        "number": number, "state": state,
+        // Swap point 6 is that of the running job.
+        "opened_at": if number == 6 { "2026-11-21T01:29:30Z" } else { "2026-11-20T18:01:10Z" },
         "closed_at": (state != "open").then_some("2026-11-20T18:02:22Z"), "captures": captures,
     })
 }

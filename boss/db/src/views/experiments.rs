@@ -92,13 +92,15 @@ async fn virtual_nodes(conn: &mut PgConnection, ids: &[Uuid]) -> Outcome<NodesBy
     Ok(by_experiment)
 }
 
-/// What is being saved of each virtual node, while its swap point is open.
+/// What the running or held swap-out saves of each virtual node, also once its swap point is decided.
 async fn captures(conn: &mut PgConnection, ids: &[Uuid]) -> Outcome<HashMap<Uuid, Vec<DiskProgress>>> {
     let rows = sqlx::query!(
         "SELECT c.id, c.virtual_node_id, d.name AS disk, c.scanned_bytes, c.total_bytes, c.changed_bytes,
                 c.sent_bytes, c.started_at
          FROM captures c JOIN disks d ON d.id = c.disk_id JOIN swap_points s ON s.id = c.swap_point_id
-         WHERE s.experiment_id = ANY($1) AND s.state = 'open' ORDER BY d.position",
+              JOIN jobs j ON j.experiment_id = s.experiment_id AND j.kind = 'swap-out'
+                             AND j.state IN ('running', 'held') AND s.opened_at >= j.created_at
+         WHERE s.experiment_id = ANY($1) ORDER BY d.position",
         ids
     )
     .fetch_all(conn)
