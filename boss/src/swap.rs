@@ -6,6 +6,7 @@ use boss_api::ErrorCode;
 use boss_api::agent::WritePurpose;
 use boss_api::ids::{CaptureId, ExperimentId, ImageVersionId, JobId, NodeId, SwapPointId, UserId};
 use boss_api::user::{ExperimentState, JobKind, JobState};
+use boss_db::boots;
 use boss_db::captures::NewCapture;
 use boss_db::events::NewEvent;
 use boss_db::experiments::Experiment;
@@ -194,6 +195,10 @@ pub async fn request_retry(app: &App, experiment: ExperimentId, by: UserId) -> R
 /// Lets a held node go on where it was, with what had failed on it counted from the start.
 async fn resume(app: &App, tx: &mut PgConnection, node: &Node) -> Result<Node, AppError> {
     let node = advance(app, &mut *tx, node, NodeEvent::Retry, Epoch::Same).await?;
+    // An attempt is one boot: what is tried again is tried in a new one.
+    if let Some(boot) = boots::alive(&mut *tx, node.id).await? {
+        boots::end(&mut *tx, boot.id).await?;
+    }
     for capture in captures::of_node(&mut *tx, node.id, node.epoch).await? {
         if capture.failure().is_some() {
             captures::retry(&mut *tx, app.term, &capture).await?;

@@ -31,6 +31,8 @@ pub(super) enum Work {
 
 /// Takes the next step of saving a machine's disks.
 pub(super) async fn save(app: &App, node: &Node, settings: &Settings) -> Result<Work, AppError> {
+    // Before the rows are read: judged by a later clock, one that moved since would seem to stand still.
+    let now = app.now();
     let all = captures::of_node(&mut *app.pool.acquire().await?, node.id, node.epoch).await?;
     let waits_for = |capture: &&Capture| {
         !matches!(capture.state.step(), CaptureStep::Received | CaptureStep::Verified | CaptureStep::Retired)
@@ -67,8 +69,11 @@ pub(super) async fn save(app: &App, node: &Node, settings: &Settings) -> Result<
                 tx.commit().await?;
                 app.changed.notify_waiters();
             }
+            CaptureStep::Frozen | CaptureStep::Streaming if !is_in(capture, &boot) => {
+                fail_capture(app, capture, "its boot is over").await?;
+            }
             CaptureStep::Planned | CaptureStep::Frozen | CaptureStep::Streaming => {
-                if let Some(reason) = overdue(app.now(), capture.attempt_at, capture.progress_at, settings, true) {
+                if let Some(reason) = overdue(now, capture.attempt_at, capture.progress_at, settings, true) {
                     fail_capture(app, capture, &reason).await?;
                 }
             }
@@ -108,6 +113,7 @@ pub(super) async fn write(
     purposes: &[WritePurpose],
     settings: &Settings,
 ) -> Result<Work, AppError> {
+    let now = app.now();
     let all = writes::of_node(&mut *app.pool.acquire().await?, node.id, node.epoch, purposes).await?;
     if all.is_empty() {
         // Never: the permits are issued in the transaction that brought the machine here.
@@ -147,8 +153,12 @@ pub(super) async fn write(
                 tx.commit().await?;
                 app.changed.notify_waiters();
             }
+            WriteState::Running if !in_boot(write) => {
+                let failure = Some((FailureClass::Transient, "its boot is over".to_owned()));
+                move_write(app, write, WriteEvent::Fail, WriteEnd { root: None, failure }).await?;
+            }
             WriteState::Issued | WriteState::Running => {
-                if let Some(reason) = overdue(app.now(), write.attempt_at, write.progress_at, settings, false) {
+                if let Some(reason) = overdue(now, write.attempt_at, write.progress_at, settings, false) {
                     let end = WriteEnd { root: None, failure: Some((FailureClass::Transient, reason)) };
                     move_write(app, write, WriteEvent::Fail, end).await?;
                 }

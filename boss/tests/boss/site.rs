@@ -1,0 +1,542 @@
+//! A boss of the test, its machines, and an agent that does exactly what the test says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use boss::app::App;
+use boss::clock::Clock;
+use boss::config::{Config, DatabaseUrl};
+use boss::power::{BootControl, Machine, PowerDriver, PowerFuture, PowerStatus};
+use boss::sealing::BossKeys;
+use boss::store::{LocalStore, Staging};
+use boss::{agent_api, reconcile};
+use boss_api::agent::{
+    BootParameters, CaptureOrder, CaptureProgress, FoundDisk, Lacking, Offer, PROTOCOL, Poll, Register, Task, WriteDone,
+};
+use boss_api::ids::{DiskId, ExperimentId, ImageId, ImageVersionId, JobId, NodeId, ProjectId, UserId, VirtualNodeId};
+use boss_api::user::{ExperimentState, JobState, PowerConfig, UserRole};
+use boss_api::{ApiError, ErrorCode, Name};
+use boss_db::experiments::{Experiment, NewExperiment};
+use boss_db::images::NewVersion;
+use boss_db::nodes::{Disk, Node};
+use boss_db::users::NewUser;
+use boss_db::{PgPool, experiments, images, keys, nodes, projects, settings, term, users, views};
+use boss_model::node::{NodeState, NodeStep};
+use http_body_util::BodyExt as _;
+use serde::de::DeserializeOwned;
+use sigs::seal::{BaseStatement, SealKind, Sealed, SigningKey};
+use sigs::zdi::{Container, Contents};
+use sigs::{ByteLen, Digest, Root, SectorSize, Signature};
+use time::OffsetDateTime;
+use tokio::sync::{Notify, watch};
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+/// Nothing here takes longer, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn golden(name: &str) -> Vec<u8> {
+    std::fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/formats/golden").join(name)).unwrap()
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+/// A clock that only moves when the test says so.
+#[derive(Debug)]
+pub(crate) struct TestClock(Mutex<OffsetDateTime>);
+
+impl Clock for TestClock {
+    fn now(&self) -> OffsetDateTime {
+        *self.0.lock().unwrap()
+    }
+}
+
+/// Machines whose only life is their status.
+#[derive(Debug, Default)]
+pub(crate) struct TestPower {
+    machines: Mutex<HashMap<Name, (PowerStatus, Option<BootParameters>)>>,
+    pub(crate) boots: Mutex<HashMap<Name, u32>>,
+    /// Whether the machines' own systems never come down.
+    pub(crate) hangs: Mutex<bool>,
+    pub(crate) asked: Mutex<u32>,
+}
+
+impl TestPower {
+    fn set(&self, machine: &Machine, status: PowerStatus, parameters: Option<BootParameters>) {
+        self.machines.lock().unwrap().insert(machine.name.clone(), (status, parameters));
+    }
+
+    /// The agent's process ends.
+    pub(crate) fn kill(&self, node: &str) {
+        self.machines.lock().unwrap().get_mut(&name(node)).unwrap().0 = PowerStatus::Off;
+    }
+
+    pub(crate) fn status_of(&self, node: &str) -> PowerStatus {
+        self.machines.lock().unwrap().get(&name(node)).map_or(PowerStatus::Off, |machine| machine.0)
+    }
+
+    pub(crate) fn boots_of(&self, node: &str) -> u32 {
+        self.boots.lock().unwrap().get(&name(node)).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn parameters(&self, node: &str) -> Option<BootParameters> {
+        self.machines.lock().unwrap().get(&name(node)).and_then(|machine| machine.1.clone())
+    }
+}
+
+impl BootControl for TestPower {
+    fn boot_mfs<'a>(&'a self, machine: &'a Machine, parameters: &'a BootParameters) -> PowerFuture<'a, ()> {
+        *self.boots.lock().unwrap().entry(machine.name.clone()).or_default() += 1;
+        self.set(machine, PowerStatus::Mfs, Some(parameters.clone()));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn boot_disk<'a>(&'a self, machine: &'a Machine) -> PowerFuture<'a, ()> {
+        self.set(machine, PowerStatus::OwnDisk, None);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl PowerDriver for TestPower {
+    fn shut_down<'a>(&'a self, machine: &'a Machine) -> PowerFuture<'a, ()> {
+        *self.asked.lock().unwrap() += 1;
+        if *self.hangs.lock().unwrap() {
+            return Box::pin(std::future::pending());
+        }
+        self.set(machine, PowerStatus::Off, None);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn power_off<'a>(&'a self, machine: &'a Machine) -> PowerFuture<'a, ()> {
+        self.set(machine, PowerStatus::Off, None);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn status<'a>(&'a self, machine: &'a Machine) -> PowerFuture<'a, PowerStatus> {
+        let status = self.status_of(machine.name.as_str());
+        Box::pin(async move { Ok(status) })
+    }
+}
+
+/// boss, with a base image, a project, and a user.
+pub(crate) struct Site {
+    pub(crate) app: App,
+    pub(crate) power: Arc<TestPower>,
+    clock: Arc<TestClock>,
+    pub(crate) state: tempfile::TempDir,
+    stop: watch::Sender<bool>,
+    router: Router,
+    pub(crate) user: UserId,
+    pub(crate) project: ProjectId,
+    pub(crate) image: ImageVersionId,
+    pub(crate) root: Root,
+    pub(crate) disk_bytes: ByteLen,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+    }
+}
+
+impl Site {
+    pub(crate) async fn new(pool: PgPool) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let clock = Arc::new(TestClock(Mutex::new(OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap())));
+        let power = Arc::new(TestPower::default());
+        let config = Config {
+            listen: ([127, 0, 0, 1], 1).into(),
+            agent_listen: ([127, 0, 0, 1], 2).into(),
+            database_url: DatabaseUrl::new(""),
+            state: state.path().to_path_buf(),
+            base_url: "http://127.0.0.1:1".into(),
+            agent_url: "http://127.0.0.1:2".into(),
+            agent_program: "/nowhere".into(),
+        };
+        let term = term::take(&mut pool.acquire().await.unwrap()).await.unwrap();
+        let app = App {
+            pool,
+            config: Arc::new(config),
+            store: Arc::new(LocalStore::open(state.path()).unwrap()),
+            staging: Arc::new(Staging::open(state.path()).unwrap()),
+            power: Arc::clone(&power) as Arc<dyn PowerDriver>,
+            keys: Arc::new(BossKeys::load_or_create(state.path()).unwrap()),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            term,
+            changed: Arc::new(Notify::new()),
+        };
+        let (stop, stopping) = watch::channel(false);
+        tokio::spawn(reconcile::run(app.clone(), stopping));
+        let router = agent_api::router(app.clone());
+        let base = Signature::open(golden("base.sig")).unwrap();
+        let mut site = Self {
+            router,
+            power,
+            clock,
+            state,
+            stop,
+            user: UserId::new(Uuid::now_v7()),
+            project: ProjectId::new(Uuid::now_v7()),
+            image: ImageVersionId::new(Uuid::now_v7()),
+            root: base.root(),
+            disk_bytes: base.geometry().disk_bytes,
+            app,
+        };
+        site.furnish().await;
+        site
+    }
+
+    async fn furnish(&mut self) {
+        let now = self.app.now();
+        let mut tx = self.app.pool.begin().await.unwrap();
+        let user = NewUser { id: self.user, name: &name("ann"), password_hash: "-", role: UserRole::Member, at: now };
+        users::add(&mut tx, user).await.unwrap();
+        let system = ProjectId::new(Uuid::now_v7());
+        projects::ensure(&mut tx, system, &name(projects::SYSTEM), now).await.unwrap();
+        projects::ensure(&mut tx, self.project, &name("demo"), now).await.unwrap();
+        let key = SigningKey::from_seed(&[7; 32]);
+        keys::add(&mut tx, key.public().id(), &key.public().to_pem().unwrap(), "", now).await.unwrap();
+        let (zdi, sig) = (golden("base.zdi"), golden("base.sig"));
+        let statement = BaseStatement {
+            name: "debian".into(),
+            zdi: Digest::of(&zdi),
+            zdi_bytes: ByteLen::of(&zdi),
+            sig: Digest::of(&sig),
+            target_root: self.root,
+            manifest: String::new(),
+        };
+        let sealed = Sealed::sign(SealKind::Base, serde_json::to_string(&statement).unwrap(), &key);
+        let sealed = String::from_utf8(sealed.to_bytes()).unwrap();
+        let image = ImageId::new(Uuid::now_v7());
+        images::ensure(&mut tx, image, system, &name("debian"), now).await.unwrap();
+        let version = NewVersion {
+            id: self.image,
+            image_id: image,
+            zdi: statement.zdi,
+            zdi_bytes: statement.zdi_bytes,
+            sig: statement.sig,
+            sig_bytes: ByteLen::of(&sig),
+            root: self.root,
+            disk_bytes: self.disk_bytes,
+            min_disk_bytes: self.disk_bytes,
+            sealed: &sealed,
+            key: key.public().id(),
+            at: now,
+        };
+        images::add_version(&mut tx, version).await.unwrap();
+        tx.commit().await.unwrap();
+        for bytes in [zdi, sig] {
+            let limit = ByteLen::of(&bytes);
+            let digest = Digest::of(&bytes);
+            self.app.store.put_if_absent(digest, limit, Box::pin(std::io::Cursor::new(bytes))).await.unwrap();
+        }
+    }
+
+    pub(crate) async fn set(&self, setting: &str, value: &str) {
+        let mut conn = self.app.pool.acquire().await.unwrap();
+        settings::set(&mut conn, setting, value, None, self.app.now()).await.unwrap();
+    }
+
+    /// Time passes; boss notices at its next look.
+    pub(crate) fn pass(&self, seconds: u64) {
+        *self.clock.0.lock().unwrap() += Duration::from_secs(seconds);
+        self.app.changed.notify_waiters();
+    }
+
+    pub(crate) async fn add_node(&self, node: &str) -> NodeId {
+        let id = NodeId::new(Uuid::now_v7());
+        let disks = BTreeMap::from([(name("sda"), format!("/dev/{node}"))]);
+        let mut tx = self.app.pool.begin().await.unwrap();
+        nodes::add(&mut tx, id, &name(node), &PowerConfig::Process { disks }, self.app.now()).await.unwrap();
+        let disk = Disk {
+            id: DiskId::new(Uuid::now_v7()),
+            node_id: id,
+            name: name("sda"),
+            serial: format!("S-{node}"),
+            bytes: self.disk_bytes,
+            sector_size: SectorSize::S512,
+            position: 0,
+        };
+        nodes::add_disk(&mut tx, &disk).await.unwrap();
+        tx.commit().await.unwrap();
+        id
+    }
+
+    pub(crate) async fn add_experiment(&self, eid: &str, save: bool, vnames: &[&str]) -> ExperimentId {
+        let id = ExperimentId::new(Uuid::now_v7());
+        let mut tx = self.app.pool.begin().await.unwrap();
+        let new = NewExperiment {
+            id,
+            project_id: self.project,
+            eid: &name(eid),
+            save_swap_state: save,
+            creator_id: self.user,
+            at: self.app.now(),
+        };
+        experiments::add(&mut tx, new).await.unwrap();
+        for vname in vnames {
+            let virtual_node = VirtualNodeId::new(Uuid::now_v7());
+            experiments::add_virtual_node(&mut tx, virtual_node, id, &name(vname), self.image).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        id
+    }
+
+    pub(crate) async fn experiment(&self, id: ExperimentId) -> Experiment {
+        experiments::get(&mut self.app.pool.acquire().await.unwrap(), id).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn node(&self, node: &str) -> Node {
+        nodes::find(&mut self.app.pool.acquire().await.unwrap(), &name(node)).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, look: impl Fn() -> F) -> T {
+        let patience = tokio::time::sleep(PATIENCE);
+        tokio::pin!(patience);
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::select! {
+                () = &mut patience => panic!("not within {PATIENCE:?}: {what}"),
+                () = tokio::time::sleep(Duration::from_millis(10)) => {}
+            }
+        }
+    }
+
+    pub(crate) async fn until_node(&self, node: &str, step: NodeStep) -> Node {
+        let what = format!("{node} is {step}");
+        self.until(&what, || async { Some(self.node(node).await).filter(|n| n.state == NodeState::At(step)) }).await
+    }
+
+    /// Waits until a machine is held, and returns why.
+    pub(crate) async fn until_held(&self, node: &str) -> String {
+        let look = || async {
+            match self.node(node).await.state {
+                NodeState::Held(held) => Some(held.reason),
+                NodeState::At(_) => None,
+            }
+        };
+        self.until(&format!("{node} is held"), look).await
+    }
+
+    pub(crate) async fn until_state(&self, id: ExperimentId, state: ExperimentState) {
+        let what = format!("the experiment is {state}");
+        self.until(&what, || async { (self.experiment(id).await.state == state).then_some(()) }).await;
+    }
+
+    pub(crate) async fn until_job(&self, id: JobId, state: JobState) {
+        let look = || async {
+            let mut conn = self.app.pool.acquire().await.unwrap();
+            let job = views::job(&mut conn, id).await.unwrap().unwrap();
+            (job.view.state == state).then_some(())
+        };
+        self.until(&format!("the job is {state:?}"), look).await;
+    }
+
+    /// Waits for the next boot of a machine after the first `known`, and returns an agent that is not registered.
+    pub(crate) async fn booted(&self, node: &str, known: u32) -> Agent {
+        let look = || async { (self.power.boots_of(node) > known).then(|| self.power.parameters(node)).flatten() };
+        let parameters = self.until(&format!("{node} boots the MFS again after {known}"), look).await;
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).unwrap();
+        Agent { router: self.router.clone(), parameters, node: node.into(), bytes: self.disk_bytes, secret }
+    }
+
+    /// Waits for a boot and registers its agent.
+    pub(crate) async fn agent(&self, node: &str, known: u32) -> Agent {
+        let agent = self.booted(node, known).await;
+        agent.register().await.unwrap();
+        agent
+    }
+
+    /// Swaps an experiment in, with agents that do all they are told.
+    pub(crate) async fn swap_in(&self, id: ExperimentId, machines: &[&str]) {
+        let known: Vec<u32> = machines.iter().map(|node| self.power.boots_of(node)).collect();
+        let job = boss::swap::request_swap_in(&self.app, id, self.user).await.unwrap();
+        for (node, known) in machines.iter().zip(known) {
+            let agent = self.agent(node, known).await;
+            agent.write_all().await;
+        }
+        self.until_job(job, JobState::Done).await;
+        self.until_state(id, ExperimentState::Active).await;
+    }
+
+    pub(crate) async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(&self.app.pool).await.unwrap()
+    }
+}
+
+/// An agent that does exactly what the test says.
+#[derive(Clone)]
+pub(crate) struct Agent {
+    router: Router,
+    pub(crate) parameters: BootParameters,
+    node: String,
+    bytes: ByteLen,
+    secret: [u8; 32],
+}
+
+impl Agent {
+    pub(crate) fn with_another_secret(&self) -> Self {
+        Self { secret: [9; 32], ..self.clone() }
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Vec<u8>, ApiError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/agent/v1/{path}"))
+            .header("authorization", format!("Bearer {}", hex::encode(self.secret)))
+            .body(Body::from(body))
+            .unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes().to_vec();
+        if status.is_success() {
+            return Ok(bytes);
+        }
+        assert_ne!(status, StatusCode::INTERNAL_SERVER_ERROR, "{path}");
+        Err(serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("{path}: {status} {bytes:?}")))
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &impl serde::Serialize) -> Result<Vec<u8>, ApiError> {
+        self.send(Method::POST, path, serde_json::to_vec(body).unwrap()).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, path: &str, body: &impl serde::Serialize) -> Result<T, ApiError> {
+        Ok(serde_json::from_slice(&self.post(path, body).await?).unwrap())
+    }
+
+    pub(crate) async fn register(&self) -> Result<(), ApiError> {
+        self.register_with(&format!("S-{}", self.node)).await
+    }
+
+    pub(crate) async fn register_with(&self, serial: &str) -> Result<(), ApiError> {
+        let disk =
+            FoundDisk { name: name("sda"), serial: serial.into(), bytes: self.bytes, sector_size: SectorSize::S512 };
+        let register = Register {
+            protocol: PROTOCOL,
+            boot_token: self.parameters.boot_token.clone(),
+            secret_hash: Digest::of(&self.secret),
+            disks: vec![disk],
+        };
+        self.post("register", &register).await.map(drop)
+    }
+
+    pub(crate) async fn poll(&self) -> Result<Task, ApiError> {
+        self.ask("poll", &Poll { wait_ms: 0 }).await
+    }
+
+    /// Waits for something to do.
+    pub(crate) async fn task(&self) -> Task {
+        let asked: Result<Task, _> = self.ask("poll", &Poll { wait_ms: 20_000 }).await;
+        let task = asked.unwrap();
+        assert_ne!(task, Task::Idle, "nothing to do for {}", self.node);
+        task
+    }
+
+    /// Waits for a write, fetches what it names, and says that it is done.
+    pub(crate) async fn write_all(&self) {
+        let Task::Write { orders, .. } = self.task().await else { panic!("not a write") };
+        for order in orders {
+            let objects = order.image.iter().map(|image| &image.zdi).chain(order.delta.iter().map(|delta| &delta.zdi));
+            for object in objects {
+                let bytes = self.send(Method::GET, &format!("objects/{}", object.digest), vec![]).await.unwrap();
+                assert_eq!(Digest::of(&bytes), object.digest);
+            }
+            self.post(&format!("writes/{}/done", order.write), &WriteDone { root: order.target_root }).await.unwrap();
+        }
+    }
+
+    /// Waits for the order to save the only disk.
+    pub(crate) async fn order(&self) -> CaptureOrder {
+        let Task::Capture { mut orders, .. } = self.task().await else { panic!("not a capture") };
+        assert_eq!(orders.len(), 1);
+        orders.remove(0)
+    }
+
+    pub(crate) async fn begin(&self, order: &CaptureOrder) -> Result<(), ApiError> {
+        self.post(&format!("{}/begin", path(order)), &serde_json::json!({})).await.map(drop)
+    }
+
+    pub(crate) async fn offer(&self, order: &CaptureOrder, upload: &Upload) -> Result<Vec<Digest>, ApiError> {
+        let frames = upload.frames.iter().map(|(digest, _)| *digest).collect();
+        let lacking: Lacking = self.ask(&format!("{}/offer", path(order)), &Offer { frames }).await?;
+        Ok(lacking.frames)
+    }
+
+    pub(crate) async fn put(&self, order: &CaptureOrder, digest: Digest, bytes: Vec<u8>) -> Result<(), ApiError> {
+        self.send(Method::PUT, &format!("{}/frames/{digest}", path(order)), bytes).await.map(drop)
+    }
+
+    pub(crate) async fn progress(&self, order: &CaptureOrder, scanned: u64) -> Result<(), ApiError> {
+        let progress = CaptureProgress { scanned_bytes: scanned, total_bytes: 1 << 20, ..CaptureProgress::default() };
+        self.post(&format!("{}/progress", path(order)), &progress).await.map(drop)
+    }
+
+    pub(crate) async fn finish(&self, order: &CaptureOrder, upload: &Upload) -> Result<(), ApiError> {
+        self.send(Method::POST, &format!("{}/finish", path(order)), upload.contents.to_wire()).await.map(drop)
+    }
+
+    pub(crate) async fn fail(&self, order: &CaptureOrder, class: &str) -> Result<(), ApiError> {
+        let failure = serde_json::json!({ "class": class, "reason": "the test says so" });
+        self.post(&format!("{}/failed", path(order)), &failure).await.map(drop)
+    }
+
+    /// Saves the disk as an agent does when nothing goes wrong.
+    pub(crate) async fn save(&self, upload: &Upload) {
+        let order = self.order().await;
+        self.begin(&order).await.unwrap();
+        self.save_begun(&order, upload).await;
+    }
+
+    pub(crate) async fn save_begun(&self, order: &CaptureOrder, upload: &Upload) {
+        let lacking = self.offer(order, upload).await.unwrap();
+        for (digest, bytes) in &upload.frames {
+            if lacking.contains(digest) {
+                self.put(order, *digest, bytes.clone()).await.unwrap();
+            }
+        }
+        self.finish(order, upload).await.unwrap();
+    }
+}
+
+fn path(order: &CaptureOrder) -> String {
+    format!("captures/{}/{}", order.capture, order.attempt)
+}
+
+/// What an agent sends of a disk.
+pub(crate) struct Upload {
+    pub(crate) frames: Vec<(Digest, Vec<u8>)>,
+    pub(crate) contents: Contents,
+    pub(crate) root: Root,
+}
+
+impl Upload {
+    /// The golden delta.
+    pub(crate) fn delta() -> Self {
+        Self::of(golden("delta.zdi"))
+    }
+
+    fn of(file: Vec<u8>) -> Self {
+        let container = Container::open(file).unwrap();
+        let mut frames = Vec::new();
+        for number in 0..u32::try_from(container.contents().frames.len()).unwrap() {
+            let mut bytes = Vec::new();
+            let record = container.read_frame(number, &mut bytes).unwrap();
+            frames.push((record.digest, bytes));
+        }
+        Self { frames, contents: container.contents().clone(), root: container.manifest().target_root }
+    }
+}
+
+pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, ApiError>) -> ErrorCode {
+    result.unwrap_err().code
+}
