@@ -5,6 +5,8 @@
 
 mod agents;
 mod doubt;
+mod processes;
 mod settings;
 mod site;
+mod staging;
 mod swapping;

@@ -1,0 +1,135 @@
+//! What arrives is kept, found again, and never changed once it is an image.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use boss::store::{ImageStore as _, LocalStore, Put, Staging, StoreError};
+use boss_api::ids::CaptureId;
+use sigs::zdi::Container;
+use sigs::{ByteLen, Digest};
+use uuid::Uuid;
+
+use crate::site::Upload;
+
+fn capture() -> CaptureId {
+    CaptureId::new(Uuid::now_v7())
+}
+
+fn put_all(staging: &Staging, capture: CaptureId, upload: &Upload) {
+    for (digest, bytes) in &upload.frames {
+        staging.put_frame(capture, *digest, bytes).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_finished_upload_becomes_an_image_and_no_late_frame_reaches_it() {
+    let state = tempfile::tempdir().unwrap();
+    let (store, staging) = (LocalStore::open(state.path()).unwrap(), Staging::open(state.path()).unwrap());
+    let (capture, upload) = (capture(), Upload::delta());
+    assert_eq!(staging.finish(capture, &upload.contents).unwrap(), None, "nothing arrived");
+    put_all(&staging, capture, &upload);
+    let finished = staging.finish(capture, &upload.contents).unwrap().unwrap();
+    assert_eq!(staging.finish(capture, &upload.contents).unwrap().unwrap(), finished, "repeatable");
+    staging.hand_over(&store, &finished).await.unwrap();
+    let before = fs::read(store.path_of(finished.digest).unwrap()).unwrap();
+    assert_eq!(Digest::of(&before), finished.digest);
+    Container::open(before.clone()).unwrap();
+    // Another attempt begins anew; its frames go elsewhere.
+    put_all(&staging, capture, &upload);
+    staging.put_frame(capture, Digest::of(b"more"), b"more").unwrap();
+    assert_eq!(fs::read(store.path_of(finished.digest).unwrap()).unwrap(), before);
+    // A boss that died after the hand-over finds it done.
+    let again = Staging::open(state.path()).unwrap();
+    let repeated = again.finish(capture, &upload.contents).unwrap().unwrap();
+    again.hand_over(&store, &repeated).await.unwrap();
+    again.discard(capture).unwrap();
+    assert_eq!(fs::read_dir(state.path().join("store/staging")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn frames_that_are_not_used_are_left_out() {
+    let state = tempfile::tempdir().unwrap();
+    let staging = Staging::open(state.path()).unwrap();
+    let (capture, upload) = (capture(), Upload::delta());
+    staging.put_frame(capture, Digest::of(b"of an older attempt"), b"of an older attempt").unwrap();
+    put_all(&staging, capture, &upload);
+    let finished = staging.finish(capture, &upload.contents).unwrap().unwrap();
+    let image = Container::open(fs::read(&finished.path).unwrap()).unwrap();
+    assert_eq!(image.contents(), &upload.contents);
+    let mut frame = Vec::new();
+    image.read_frame(0, &mut frame).unwrap();
+    assert_eq!(frame, upload.frames[0].1);
+}
+
+#[test]
+fn a_frame_that_is_damaged_on_the_medium_is_lacking_after_a_restart() {
+    let state = tempfile::tempdir().unwrap();
+    let (capture, upload) = (capture(), Upload::delta());
+    put_all(&Staging::open(state.path()).unwrap(), capture, &upload);
+    let data = state.path().join(format!("store/staging/{capture}.zdi"));
+    let mut bytes = fs::read(&data).unwrap();
+    bytes[64] ^= 1;
+    fs::write(&data, bytes).unwrap();
+    let digests: Vec<_> = upload.frames.iter().map(|(digest, _)| *digest).collect();
+    let again = Staging::open(state.path()).unwrap();
+    assert_eq!(again.lacking(capture, &digests).unwrap(), digests, "from the damaged one on");
+    put_all(&again, capture, &upload);
+    assert!(again.finish(capture, &upload.contents).unwrap().is_some());
+}
+
+/// A file system of 1 MiB, or nothing where that may not be mounted.
+struct Tiny(tempfile::TempDir);
+
+impl Tiny {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(folder.path()).stderr(std::process::Stdio::null());
+        mount.status().is_ok_and(|status| status.success()).then_some(Self(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.path()).status();
+    }
+}
+
+/// Notes a skip for whoever runs all tests; where skips are forbidden it is a failure.
+fn skipped(reason: &str) {
+    assert!(std::env::var_os("EBB_NO_SKIPS").is_none_or(|value| value != "1"), "would be skipped: {reason}");
+    if let Some(path) = std::env::var_os("EBB_SKIPS_FILE") {
+        let mut file = fs::File::options().append(true).create(true).open(path).unwrap();
+        writeln!(file, "a_full_store_says_so_and_keeps_what_it_has: {reason}").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_full_store_says_so_and_keeps_what_it_has() {
+    let Some(tiny) = Tiny::mount() else { return skipped("a tiny file system cannot be mounted here") };
+    let (store, staging) = (LocalStore::open(tiny.path()).unwrap(), Staging::open(tiny.path()).unwrap());
+    let small = vec![1; 1000];
+    let kept = Digest::of(&small);
+    let limit = ByteLen::new(1 << 30);
+    let stream = |bytes: &Vec<u8>| Box::pin(std::io::Cursor::new(bytes.clone()));
+    assert_eq!(store.put_if_absent(kept, limit, stream(&small)).await.unwrap(), Put::Stored);
+    let large = vec![2; 2 << 20];
+    let refused = store.put_if_absent(Digest::of(&large), limit, stream(&large)).await;
+    assert!(matches!(refused, Err(StoreError::NoSpace(_))), "{refused:?}");
+    assert_eq!(store.head(Digest::of(&large)).await.unwrap(), None);
+    assert_eq!(store.head(kept).await.unwrap(), Some(ByteLen::new(1000)));
+
+    let (capture, frame) = (capture(), vec![3; 700 << 10]);
+    let other = vec![4; 700 << 10];
+    staging.put_frame(capture, Digest::of(&frame), &frame).unwrap();
+    let full = staging.put_frame(capture, Digest::of(&other), &other);
+    assert!(matches!(full, Err(StoreError::NoSpace(_))), "{full:?}");
+    store.delete(kept).await.unwrap();
+    let lacking = staging.lacking(capture, &[Digest::of(&frame), Digest::of(&other)]).unwrap();
+    assert_eq!(lacking, [Digest::of(&other)], "what arrived is there, what did not is not");
+}
