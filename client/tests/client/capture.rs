@@ -97,6 +97,7 @@ fn an_attempt_that_is_over_ends_its_program_and_not_the_agent() {
     assert_eq!(attempt, 2);
     let known = node.boss.known();
     assert_eq!(known.begun, [(order.capture, 1), (order.capture, 2)]);
+    assert_eq!(known.frame_puts, known.frames.len(), "what the first attempt had sent is not sent again");
     assert!(known.capture_failures.is_empty());
 }
 
