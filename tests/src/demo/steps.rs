@@ -101,7 +101,7 @@ impl<'a> Demo<'a> {
         for path in [base, other] {
             fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
         }
-        self.copy(&self.site.image_file(BASE)?, "base.zdi")
+        self.copy(&self.site.image_file(BASE), "base.zdi")
     }
 
     fn make_machines(&self) -> anyhow::Result<()> {

@@ -65,7 +65,7 @@ fn kill(victim: Victim, activity: DiskActivity) -> anyhow::Result<()> {
 /// Swaps in or out, and kills somebody in the middle.
 fn swap(scene: &Scene, action: &str, disturbance: Option<(Victim, DiskActivity)>) -> anyhow::Result<()> {
     let Some((victim, activity)) = disturbance else {
-        return scene.site.ebb(["exp", action, EXPERIMENT, "--wait"]).map(drop);
+        return scene.exp(action, &["--wait"]);
     };
     scene.site.ebb(["exp", action, EXPERIMENT])?;
     stop_in_the_middle(scene, activity)?;
@@ -80,7 +80,7 @@ fn swap(scene: &Scene, action: &str, disturbance: Option<(Victim, DiskActivity)>
             ensure!(killed > 0, "there was no agent to kill");
         }
     }
-    scene.site.ebb(["exp", "wait", EXPERIMENT]).map(drop)
+    scene.exp("wait", &[])
 }
 
 /// Stops the agent when the API says that something but not everything is done.
@@ -130,7 +130,7 @@ fn a_corrupted_upload_holds_the_node_and_leaves_its_disk_alone() -> anyhow::Resu
     let script = script.to_string_lossy().into_owned();
     scene.site.ebb(["setting", "set", "swap/command", &script])?;
 
-    let output = scene.site.try_ebb(["exp", "swapout", EXPERIMENT, "--wait"])?;
+    let output = scene.site.try_ebb(["exp", "swapout", EXPERIMENT, "--wait", "--timeout", "120"])?;
     ensure!(!output.status.success(), "the swap-out succeeded with a corrupted upload");
     expect_held(&scene, &before)?;
     // Neither time nor a restart of boss makes it forget.
@@ -139,14 +139,14 @@ fn a_corrupted_upload_holds_the_node_and_leaves_its_disk_alone() -> anyhow::Resu
     expect_held(&scene, &before)?;
     // Nobody else gets the machine.
     scene.site.ebb(["exp", "create", "demo/other", "--node", "one=system", "--no-save"])?;
-    let other = scene.site.try_ebb(["exp", "swapin", "demo/other", "--wait"])?;
+    let other = scene.site.try_ebb(["exp", "swapin", "demo/other", "--wait", "--timeout", "120"])?;
     ensure!(!other.status.success(), "another experiment got the held machine");
     expect_held(&scene, &before)?;
 
     // When the cause is gone and a person says so, it goes on, and nothing was lost.
     scene.site.ebb(["setting", "set", "swap/command", "create-swapimage"])?;
-    scene.site.ebb(["exp", "retry", EXPERIMENT, "--wait"])?;
-    scene.site.ebb(["exp", "swapin", EXPERIMENT, "--wait"])?;
+    scene.exp("retry", &["--wait"])?;
+    scene.exp("swapin", &["--wait"])?;
     scene.expect_identical()
 }
 

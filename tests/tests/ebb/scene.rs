@@ -8,11 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, ensure};
 use boss_api::names::ExperimentName;
 use boss_api::user::{DiskActivity, DiskProgress, ExperimentState, NodeStateView};
+use ebb_tests::cleanup::Cleanup;
 use ebb_tests::disk::{self, Contents, Layout, MIB, Trees};
 use ebb_tests::edit::{Editor, Way, Work};
 use ebb_tests::judge::judge;
 use ebb_tests::pg;
-use ebb_tests::site::Site;
+use ebb_tests::site::{Site, tail};
 use ebb_tests::{tools, tree};
 use sha2::{Digest as _, Sha256};
 
@@ -23,6 +24,7 @@ pub(crate) const EXPERIMENT: &str = "demo/kept";
 /// Its image.
 pub(crate) const BASE: &str = "system";
 const VNAME: &str = "alpha";
+const PATIENCE_S: &str = "150";
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -40,12 +42,16 @@ pub(crate) struct Scene {
     way: Way,
     key: PathBuf,
     folder: tempfile::TempDir,
+    // After a signal nothing is dropped.
+    _removed: Cleanup,
 }
 
 impl Scene {
     /// Makes a site with a sealed base image and a machine; nothing is swapped in yet.
     pub(crate) fn new(system_mib: u64) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("ebb-test-").tempdir()?;
+        let path = folder.path().to_path_buf();
+        let removed = Cleanup::new(move || drop(fs::remove_dir_all(path)));
         let site = Site::start(&folder.path().join("site"), &pg::Options::default())?;
         let layout = Layout::new(system_mib, 16);
         let trees = Trees::make(&folder.path().join("trees"), 24 * MIB, 2 * MIB)?;
@@ -55,7 +61,7 @@ impl Scene {
         trees.remove()?;
         let way = Way::here(&base, layout.partitions[0], folder.path());
         let key = site.add_key("image-key")?;
-        let scene = Self { site, layout, files, way, key, folder };
+        let scene = Self { site, layout, files, way, key, folder, _removed: removed };
         scene.create_image(BASE, &scene.key.clone())?;
         scene.site.ebb(["setting", "set", "node/default_image", BASE])?;
         scene.site.add_node(MACHINE, scene.layout.bytes)?;
@@ -81,8 +87,19 @@ impl Scene {
     pub(crate) fn swap_in_first(&self) -> anyhow::Result<()> {
         let node = format!("{VNAME}={BASE}");
         self.site.ebb(["exp", "create", EXPERIMENT, "--node", &node, "--save"])?;
-        self.site.ebb(["exp", "swapin", EXPERIMENT, "--wait"])?;
-        Ok(())
+        self.exp("swapin", &["--wait"])
+    }
+
+    /// Has something done with the experiment and waits for its end, which is near or never comes.
+    pub(crate) fn exp(&self, action: &str, more: &[&str]) -> anyhow::Result<()> {
+        let arguments = [&["exp", action, EXPERIMENT, "--timeout", PATIENCE_S], more].concat();
+        let done = self.site.ebb(arguments);
+        done.map(drop).with_context(|| {
+            let logs =
+                [self.site.folder().join("boss.log"), self.site.state().join(format!("log/nodes/{MACHINE}.log"))];
+            let [boss, agent] = logs.map(|path| tail(&path));
+            format!("boss's log ends:\n{boss}\nthe agent's log ends:\n{agent}\n")
+        })
     }
 
     /// Does somebody's work on the node's disk, and keeps a copy of what it is then.

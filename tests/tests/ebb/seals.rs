@@ -38,7 +38,7 @@ fn sql(scene: &Scene, text: &str) -> anyhow::Result<String> {
 fn an_image_altered_after_registration_is_refused() -> anyhow::Result<()> {
     let _alone = alone();
     let scene = Scene::new(64)?;
-    let path = scene.site.image_file("system")?;
+    let path = scene.site.image_file("system");
     let middle = std::fs::metadata(&path)?.len() / 2;
     flip(&path, middle)?;
     expect_refused(&scene, "system")
@@ -48,9 +48,11 @@ fn an_image_altered_after_registration_is_refused() -> anyhow::Result<()> {
 fn the_seal_of_another_image_is_refused() -> anyhow::Result<()> {
     let _alone = alone();
     let scene = Scene::new(64)?;
-    scene.work(1 << 20)?;
-    // Another content, properly sealed by the same key.
-    let other = scene.path("before.img");
+    // Another content, properly sealed by the same key: the gap between the partitions has another byte.
+    let other = scene.path("other.img");
+    std::fs::copy(scene.path("base.img"), &other)?;
+    let system = scene.layout.partitions[0];
+    flip(&other, system.start + system.bytes + 4096)?;
     let key = scene.site.folder().join("keys/image-key");
     let [other, key] = [&other, &key].map(|path: &std::path::PathBuf| path.to_string_lossy().into_owned());
     scene.site.ebb(["image", "create", &other, "--name", "another", "--key", &key])?;

@@ -97,9 +97,19 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("boss: {error:#}");
-            // Something missing in the set-up is 2, everything else 1.
-            ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+/// Something missing or wrong in the set-up is 2, a database that does not answer 10, everything else 1.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<sqlx::Error>() {
+        Some(sqlx::Error::Io(_)) => 10,
+        // The password, the user or the name of the database.
+        Some(sqlx::Error::Database(db)) if matches!(db.code().as_deref(), Some("28P01" | "28000" | "3D000")) => 2,
+        _ if error.is::<ConfigError>() => 2,
+        _ => 1,
     }
 }
 
