@@ -1,7 +1,7 @@
 //! `ebb` as a process: exit codes, tokens, waiting.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -60,10 +60,10 @@ impl Site {
     }
 
     fn sign_in(&self) {
-        let mut child =
-            self.command(&["login", "--user", "alice", "--password-file", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(b"secret\n").unwrap();
-        assert!(child.wait().unwrap().success());
+        let password = self.home.path().join("right");
+        fs::write(&password, "secret\n").unwrap();
+        let output = self.run(&["login", "--user", "alice", "--password-file", password.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", said(&output));
     }
 }
 
