@@ -191,6 +191,13 @@ pub fn same_file(a: &Path, b: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     match (fs::metadata(a), fs::metadata(b)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        // Neither is there yet: the same name in the same folder will be one file.
+        (Err(_), Err(_)) => a.file_name() == b.file_name() && folder_of(a).is_some_and(|of| Some(of) == folder_of(b)),
         _ => false,
     }
+}
+
+fn folder_of(path: &Path) -> Option<std::path::PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::canonicalize(folder).ok()
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Root};
-use crate::map::{BlockCounts, Geometry};
+use crate::map::{BlockCounts, Geometry, MAX_DISK_BYTES};
 use crate::units::{BlockCount, ByteLen, ByteOffset};
 
 /// The only format of a manifest there is so far.
@@ -113,6 +113,10 @@ impl Manifest {
         }
         if manifest.hash != "sha256" {
             return refuse(format!("the hash {:?} is not known here", manifest.hash));
+        }
+        if manifest.geometry.disk_bytes.get() > MAX_DISK_BYTES {
+            let bytes = manifest.geometry.disk_bytes;
+            return refuse(format!("a disk of {bytes} bytes is larger than the {MAX_DISK_BYTES} that are accepted"));
         }
         match (manifest.kind, manifest.base_roots.len()) {
             (ImageKind::Full, 0) | (ImageKind::Delta, 1..=64) => {}

@@ -62,6 +62,9 @@ impl BlockState {
     }
 }
 
+/// The largest disk that is believed, 64 TiB: what a reader holds for a disk grows with its chunks.
+pub const MAX_DISK_BYTES: u64 = 1 << 46;
+
 /// How a disk is cut into sectors and blocks. Part of what a root binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,8 +8,8 @@ use std::io::{self, Write};
 
 use crate::digest::Root;
 use crate::map::{
-    BadPage, COARSE_RECORD_BYTES, ChunkState, ChunkSummary, CoarseRecord, CoarseTable, Geometry, LeafPage, RootBuilder,
-    WrongChunkCount, page_hash,
+    BadPage, COARSE_RECORD_BYTES, ChunkState, ChunkSummary, CoarseRecord, CoarseTable, Geometry, LeafPage,
+    MAX_DISK_BYTES, RootBuilder, WrongChunkCount, page_hash,
 };
 use crate::source::ReadAt;
 use crate::units::{BlockSize, ByteLen, ByteOffset, ChunkIndex, SectorSize};
@@ -296,8 +296,15 @@ fn parse_header(head: &[u8; 32]) -> Result<Geometry, SignatureError> {
     }
     let mut disk = [0; 8];
     disk.copy_from_slice(&head[16..24]);
+    let disk = u64::from_le_bytes(disk);
+    if disk > MAX_DISK_BYTES {
+        return Err(format(
+            16,
+            format!("a disk of {disk} bytes is larger than the {MAX_DISK_BYTES} that are accepted"),
+        ));
+    }
     Ok(Geometry {
-        disk_bytes: ByteLen::new(u64::from_le_bytes(disk)),
+        disk_bytes: ByteLen::new(disk),
         sector_size: SectorSize::new(word(24)).map_err(|error| format(24, error.to_string()))?,
         block_size: BlockSize::new(word(28)).map_err(|error| format(28, error.to_string()))?,
     })

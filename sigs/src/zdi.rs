@@ -22,8 +22,8 @@ const TRAILER_BYTES: u64 = 96;
 /// The size of one record of the frame table.
 pub const FRAME_RECORD_BYTES: usize = 40;
 const MAX_FRAMES: u64 = 1 << 26;
-/// The longest encoded map that is believed, before and after compression.
-pub const MAX_MAP_BYTES: u64 = 1 << 30;
+/// The longest encoded map that is believed, before and after compression: about 20 million runs.
+pub const MAX_MAP_BYTES: u64 = 64 << 20;
 /// The most bytes one frame holds before compression.
 pub const MAX_FRAME_RAW_BYTES: u32 = CHUNK_BYTES;
 /// The most bytes one frame has as stored: what zstd may need for incompressible input, with room.

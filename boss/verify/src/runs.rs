@@ -25,12 +25,13 @@ pub enum From {
 pub struct RunReader<'a> {
     bytes: std::slice::Iter<'a, u8>,
     block: u64,
+    previous: Option<(From, u64)>,
 }
 
 impl<'a> RunReader<'a> {
     /// Starts at the first block of the disk.
     pub fn new(map: &'a [u8]) -> Self {
-        Self { bytes: map.iter(), block: 0 }
+        Self { bytes: map.iter(), block: 0, previous: None }
     }
 
     /// Returns the next run and its length in blocks, or `None` at the end of the map.
@@ -55,6 +56,10 @@ impl<'a> RunReader<'a> {
         if blocks == 0 {
             return Err(self.wrong("a run of no blocks"));
         }
+        if self.previous.is_some_and(|(before, count)| continues(before, count, from)) {
+            return Err(self.wrong("a run that only continues the one before it"));
+        }
+        self.previous = Some((from, blocks));
         self.block = self.block.checked_add(blocks).ok_or_else(|| self.wrong("past the end of the numbers"))?;
         Ok(Some((from, blocks)))
     }
@@ -77,5 +82,15 @@ impl<'a> RunReader<'a> {
             }
         }
         Err(self.wrong("a number of more than ten bytes"))
+    }
+}
+
+/// Returns whether a run goes on where `count` blocks from `before` ended: then both had to be written as one.
+fn continues(before: From, count: u64, next: From) -> bool {
+    match (before, next) {
+        (From::Frame { frame, first }, From::Frame { frame: same, first: follows }) => {
+            frame == same && first.checked_add(count) == Some(follows)
+        }
+        (before, next) => before == next,
     }
 }

@@ -99,7 +99,12 @@ impl Disk {
     pub fn create(path: &Path, len: ByteLen) -> Result<Self, DiskError> {
         let made = OpenOptions::new().read(true).write(true).create_new(true).open(path);
         let file = made.map_err(|source| open_error(path, source))?;
-        file.set_len(len.get()).map_err(|source| open_error(path, source))?;
+        let sized = file.set_len(len.get()).and_then(|()| sync_folder_of(path));
+        if let Err(source) = sized {
+            // An empty file would be in the way of the next try. The first error is the one to tell.
+            drop(std::fs::remove_file(path));
+            return Err(open_error(path, source));
+        }
         Self::from_file(file, path)
     }
 
@@ -123,6 +128,11 @@ impl Disk {
     pub const fn kind(&self) -> DiskKind {
         self.kind
     }
+}
+
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
 }
 
 fn open_error(path: &Path, source: io::Error) -> DiskError {

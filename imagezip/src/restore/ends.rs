@@ -2,7 +2,7 @@
 
 use sigs::{BlockHash, BlockIndex, ByteLen, ByteOffset, ByteRange};
 
-use super::{Failure, Job};
+use super::{Failure, FreePolicy, Job};
 use crate::image::{Content, ContentReader, PlanRun};
 
 /// What the first and the last MiB will hold.
@@ -121,11 +121,39 @@ impl Job<'_> {
         [used(BlockIndex::ZERO, self.head_end), used(self.tail_start, total)]
     }
 
-    /// Makes zeros of the used blocks of the first and the last MiB, durably.
+    /// Makes zeros of the first and the last MiB, durably: of their used blocks, and of their FREE ones as well unless
+    /// those are to be kept. A backup GPT goes in any case, also where the new state has nothing: a disk could boot by it.
     pub(super) fn invalidate(&self) -> Result<(), Failure> {
-        for run in self.end_runs().iter().flatten() {
-            self.zero(self.range_of(run))?;
+        if self.options.free == FreePolicy::Keep {
+            for run in self.end_runs().iter().flatten() {
+                self.zero(self.range_of(run))?;
+            }
+            self.invalidate_backup_gpt()?;
+        } else {
+            let disk = self.geometry().disk_bytes;
+            let block = u64::from(self.geometry().block_size.bytes());
+            let head = ByteOffset::new(self.head_end.get().saturating_mul(block).min(disk.get()));
+            let tail = ByteOffset::new(self.tail_start.get().saturating_mul(block).min(disk.get()));
+            let end = ByteOffset::new(disk.get());
+            for range in [ByteRange::between(ByteOffset::ZERO, head), ByteRange::between(tail, end)] {
+                if let Some(range) = range.filter(|range| !range.len.is_zero()) {
+                    self.zero(range)?;
+                }
+            }
         }
         self.flush()
+    }
+
+    /// Zeroes the header of a backup GPT in the last sector, of either size, where there is one.
+    fn invalidate_backup_gpt(&self) -> Result<(), Failure> {
+        for sector in [512_u64, 4096] {
+            let Some(start) = self.geometry().disk_bytes.get().checked_sub(sector) else { continue };
+            let mut mark = [0; 8];
+            self.read(&mut mark, ByteOffset::new(start))?;
+            if mark == *b"EFI PART" {
+                self.zero(ByteRange { start: ByteOffset::new(start), len: ByteLen::new(sector) })?;
+            }
+        }
+        Ok(())
     }
 }

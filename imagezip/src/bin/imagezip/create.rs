@@ -77,11 +77,12 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     });
     let captured = captured.with_context(|| format!("capture {}", arguments.source.display()))?;
     session.check_interrupted()?;
+    // The image first: a signature of an image that is not there would be believed.
+    let image_bytes = image.finish(&captured.contents)?;
     if let Some(mut out) = signature {
         out.flush().context("write the signature")?;
         out.into_inner().map_err(std::io::IntoInnerError::into_error)?.publish()?;
     }
-    let image_bytes = image.finish(&captured.contents)?;
     let manifest = &captured.manifest;
     let report = Report {
         kind: manifest.kind,

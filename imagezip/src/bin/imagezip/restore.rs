@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use imagezip::io::{Disk, DiskKind};
+use imagezip::io::{Disk, DiskKind, ReadAt as _};
 use imagezip::restore::{FreePolicy, RestoreOptions, restore};
 
 use crate::exit::Usage;
@@ -66,10 +66,15 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
             .into());
         }
     };
-    let fresh = existing.is_none();
+    // A file without a byte is what is left where making the target was cut short: it is made anew.
+    let empty = existing.as_ref().is_some_and(|disk| disk.kind() == DiskKind::File && disk.is_empty());
+    let fresh = existing.is_none() || empty;
     drop(existing);
     let chain = open::chain(session, &arguments.images)?;
     session.check_interrupted()?;
+    if empty {
+        std::fs::remove_file(path).with_context(|| format!("make {} anew", path.display()))?;
+    }
     let target = if fresh { Disk::create(path, chain.geometry().disk_bytes)? } else { Disk::open_for_writing(path)? };
     let options = RestoreOptions { free, in_place: arguments.in_place, fresh, threads: session.threads() };
     let report = session.watched(|| restore(&chain, &target, &options, session.control()));

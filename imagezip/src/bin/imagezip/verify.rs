@@ -65,9 +65,10 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
         text.push_str("\n(and perhaps more)");
     }
     let ok = comparison.is_identical();
-    session.print(&Report { ok, root, counts, comparison: Some(comparison) }, &text)?;
+    let printed = session.print(&Report { ok, root, counts, comparison: Some(comparison) }, &text);
     if ok {
-        return Ok(());
+        return printed;
     }
+    // The verdict counts, also for a caller who does not read what was printed.
     Err(Differs(format!("{} differs from the image in {different} blocks", path.display())).into())
 }
