@@ -3,7 +3,7 @@
 pub(crate) mod placement;
 
 use boss_api::ErrorCode;
-use boss_api::agent::WritePurpose;
+use boss_api::agent::{FailureClass, WritePurpose};
 use boss_api::ids::{CaptureId, ExperimentId, ImageVersionId, JobId, NodeId, SwapPointId, UserId};
 use boss_api::user::{ExperimentState, JobKind, JobState};
 use boss_db::boots;
@@ -16,6 +16,7 @@ use boss_db::{
     PgConnection, Transaction, captures, events, experiments, images, jobs, nodes, points, segments, writes,
 };
 use boss_model::InvalidTransition;
+use boss_model::capture::{CaptureEvent, CaptureStep};
 use boss_model::experiment::{ExperimentEvent, apply};
 use boss_model::job::JobEvent;
 use boss_model::node::{NodeEvent, NodeState, NodeStep};
@@ -74,8 +75,29 @@ pub async fn request_swap_in(app: &App, experiment: ExperimentId, by: UserId) ->
 /// # Errors
 /// [`ErrorCode::WrongState`] when it is not active.
 pub async fn request_swap_out(app: &App, experiment: ExperimentId, by: UserId) -> Result<JobId, AppError> {
+    swap_out(app, experiment, by, None).await
+}
+
+/// As [`request_swap_out`], for somebody who saw the box on or off and agreed to what follows from that.
+///
+/// # Errors
+/// As there, and [`ErrorCode::WrongState`] when the box was changed meanwhile.
+pub async fn request_swap_out_as_seen(
+    app: &App,
+    experiment: ExperimentId,
+    by: UserId,
+    saves: bool,
+) -> Result<JobId, AppError> {
+    swap_out(app, experiment, by, Some(saves)).await
+}
+
+async fn swap_out(app: &App, experiment: ExperimentId, by: UserId, seen: Option<bool>) -> Result<JobId, AppError> {
     let mut tx = app.begin().await?;
     let of = begin(&mut tx, experiment).await?;
+    if seen.is_some_and(|seen| seen != of.save_swap_state) {
+        let text = format!("Save swap state of {} was changed in the meantime: look again", of.full_name());
+        return Err(AppError::new(ErrorCode::WrongState, text));
+    }
     let to = step(&of, ExperimentEvent::SwapOut)?;
     let job = start(app, &mut tx, &of, (JobKind::SwapOut, by), None).await?;
     experiments::transition(&mut tx, app.term, of.id, (of.state, to), app.now()).await?;
@@ -199,7 +221,17 @@ async fn resume(app: &App, tx: &mut PgConnection, node: &Node) -> Result<Node, A
     if let Some(boot) = boots::alive(&mut *tx, node.id).await? {
         boots::end(&mut *tx, boot.id).await?;
     }
-    for capture in captures::of_node(&mut *tx, node.id, node.epoch).await? {
+    for mut capture in captures::of_node(&mut *tx, node.id, node.epoch).await? {
+        if matches!(capture.state.step(), CaptureStep::Planned | CaptureStep::Frozen | CaptureStep::Streaming)
+            && capture.boot.is_some()
+        {
+            // It was under way in the boot that just ended: a failure that is nobody's counts for nothing.
+            let reason = "its boot was ended by a retry".to_owned();
+            let event = CaptureEvent::Fail { class: FailureClass::Transient, reason };
+            let to = capture.state.clone().apply(event).map_err(AppError::internal)?;
+            captures::transition(&mut *tx, app.term, &capture, &to, app.now()).await?;
+            capture.state = to;
+        }
         if capture.failure().is_some() {
             captures::retry(&mut *tx, app.term, &capture).await?;
         }
@@ -208,6 +240,11 @@ async fn resume(app: &App, tx: &mut PgConnection, node: &Node) -> Result<Node, A
     for write in writes::of_node(&mut *tx, node.id, node.epoch, &all).await? {
         if write.state == WriteState::Failed {
             write.state.apply(WriteEvent::NewAttempt).map_err(AppError::internal)?;
+            let refused = write.failure.as_ref().is_some_and(|(class, _)| *class != FailureClass::Transient);
+            if write.purpose == WritePurpose::Sanitize && refused {
+                // An image that was refused once is refused again; zeros are never less.
+                writes::zero_instead(&mut *tx, app.term, &write).await?;
+            }
             writes::retry(&mut *tx, app.term, &write).await?;
         }
     }
@@ -218,14 +255,21 @@ async fn resume(app: &App, tx: &mut PgConnection, node: &Node) -> Result<Node, A
 ///
 /// # Errors
 /// [`ErrorCode::WrongState`] when the machine is not in use or the image does not fit.
-pub async fn request_load(app: &App, node: NodeId, image: ImageVersionId, by: UserId) -> Result<JobId, AppError> {
+pub async fn request_load(
+    app: &App,
+    (experiment, node): (ExperimentId, NodeId),
+    image: ImageVersionId,
+    by: UserId,
+) -> Result<JobId, AppError> {
     let mut tx = app.begin().await?;
-    let found = nodes::get(&mut tx, node).await?.ok_or_else(|| AppError::not_found("this node"))?;
     let wrong = |text: String| AppError::new(ErrorCode::WrongState, text);
-    let virtual_node = experiments::virtual_node_on(&mut tx, node)
+    let of = begin(&mut tx, experiment).await?;
+    let found = nodes::get(&mut tx, node).await?.ok_or_else(|| AppError::not_found("this node"))?;
+    // Looked at under the lock: the machine may have changed hands since the caller was found to have a right to it.
+    experiments::virtual_node_on(&mut tx, node)
         .await?
-        .ok_or_else(|| wrong(format!("{} is no experiment's machine: there is nothing to load it for", found.name)))?;
-    let of = begin(&mut tx, virtual_node.experiment_id).await?;
+        .filter(|virtual_node| virtual_node.experiment_id == experiment)
+        .ok_or_else(|| wrong(format!("{} is no machine of {} any more", found.name, of.full_name())))?;
     if of.state != ExperimentState::Active {
         return Err(wrong(format!("{} is {}: images are loaded while it is active", of.full_name(), of.state)));
     }
@@ -234,10 +278,10 @@ pub async fn request_load(app: &App, node: NodeId, image: ImageVersionId, by: Us
         return Err(wrong(format!("the image {} is retired: load another version", image.selector())));
     }
     let disks = nodes::disks(&mut tx, node).await?;
-    let boot_disk = disks
-        .first()
-        .filter(|disk| disk.bytes >= image.min_disk_bytes)
-        .ok_or_else(|| wrong(format!("the boot disk of {} is too small for {}", found.name, image.selector())))?;
+    let boot_disk = disks.first().filter(|disk| disk.bytes == image.disk_bytes).ok_or_else(|| {
+        let (node, image, bytes) = (&found.name, image.selector(), image.disk_bytes);
+        wrong(format!("{image} is of a disk of {bytes} bytes, and the boot disk of {node} has another size"))
+    })?;
     let job = start(app, &mut tx, &of, (JobKind::Load, by), Some(node)).await?;
     let loading = advance(app, &mut tx, &found, NodeEvent::Load, Epoch::Next).await?;
     let wish = WriteWish {

@@ -311,6 +311,22 @@ pub async fn retry(conn: &mut PgConnection, term: u64, write: &DiskWrite) -> Out
     exactly_one(done.rows_affected(), || format!("write {}", write.id))
 }
 
+/// Makes a failed sanitizing one of zeros, whatever image was meant for the disk.
+///
+/// # Errors
+/// [`DbError::LostRace`] when it moved meanwhile or the term is over; what the database says.
+pub async fn zero_instead(conn: &mut PgConnection, term: u64, write: &DiskWrite) -> Outcome<()> {
+    let done = sqlx::query!(
+        "UPDATE disk_writes SET image_version_id = NULL
+         WHERE id = $1 AND state = 'failed' AND purpose = 'sanitize' AND (SELECT term FROM boss_term) = $2",
+        write.id.uuid(),
+        bigint("term", term)?,
+    )
+    .execute(conn)
+    .await?;
+    exactly_one(done.rows_affected(), || format!("write {}", write.id))
+}
+
 /// Notes how far an attempt is. The stall clock is only wound when more was done.
 ///
 /// # Errors

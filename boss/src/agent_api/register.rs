@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq as _;
 use super::auth::over;
 use crate::app::App;
 use crate::error::AppError;
-use crate::reconcile::hold::{Doubt, hold};
+use crate::reconcile::hold::{Doubt, hold_within};
 use crate::swap::note;
 use crate::user_api::body::Body;
 
@@ -45,9 +45,10 @@ pub(super) async fn register(
             boots::revoke(&mut tx, boot.id).await?;
             let message = format!("two agents claimed the same boot of {}: neither is believed", node.name);
             note(&app, &mut tx, None, Some(node.id), "boot.revoked", &message).await?;
-            tx.commit().await?;
             let next = "find out who has the machine's boot token, then retry the experiment";
-            hold(&app, node.id, Doubt::new("two agents claimed the same boot", next)).await?;
+            hold_within(&app, &mut tx, node.id, Doubt::new("two agents claimed the same boot", next)).await?;
+            tx.commit().await?;
+            app.changed.notify_waiters();
             Err(AppError::new(ErrorCode::NotAllowed, "this boot token was claimed twice: both claims are revoked"))
         }
         BootState::Ended | BootState::Revoked => Err(over()),
@@ -58,9 +59,10 @@ pub(super) async fn register(
             let registered = nodes::disks(&mut tx, node.id).await?;
             if let Err(difference) = compare(&registered, &request.disks) {
                 boots::end(&mut tx, boot.id).await?;
-                tx.commit().await?;
                 let next = "put the machine's disks right, or register them anew, then retry the experiment";
-                hold(&app, node.id, Doubt::new(difference.clone(), next)).await?;
+                hold_within(&app, &mut tx, node.id, Doubt::new(difference.clone(), next)).await?;
+                tx.commit().await?;
+                app.changed.notify_waiters();
                 return Err(AppError::new(ErrorCode::WrongState, difference));
             }
             boots::register(&mut tx, boot.id, secret_hash, app.now()).await?;

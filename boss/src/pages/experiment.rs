@@ -114,12 +114,13 @@ pub async fn swap_out(State(site): State<Site>, of: WebExperiment, posted: Poste
     if !of.experiment.save_swap_state {
         let typed = posted.fields.text("typed");
         if typed != of.experiment.eid.as_str() {
-            // Also who saw the box on, and had it switched off by somebody else in between, is asked.
+            // Also who saw the box on, and had it switched off by somebody else before the form came in, is asked.
             let problem = posted.fields.get("typed").map(|_| not_its_name(&of.experiment));
             return Ok(show(StatusCode::CONFLICT, &confirm(&site, &of, typed, problem).await?));
         }
     }
-    ask(&site, &of, async |app, id, by| swap::request_swap_out(&app, id, by).await).await
+    let saves = of.experiment.save_swap_state;
+    ask(&site, &of, async |app, id, by| swap::request_swap_out_as_seen(&app, id, by, saves).await).await
 }
 
 fn not_its_name(experiment: &Experiment) -> String {

@@ -114,6 +114,11 @@ impl ProcessDriver {
             .arg(&boot_file)
             .arg("--work-dir")
             .arg(folder.join("work"))
+            // What boss was told is none of the agent's business, the database's password least of all.
+            .env_remove("EBB_DATABASE_URL")
+            .env_remove("EBB_CONFIG")
+            .env_remove("DATABASE_URL")
+            .env_remove("PGPASSWORD")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

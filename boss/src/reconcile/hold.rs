@@ -3,7 +3,7 @@
 use boss_api::ids::NodeId;
 use boss_api::user::JobState;
 use boss_db::nodes::Epoch;
-use boss_db::{experiments, jobs, nodes};
+use boss_db::{PgConnection, experiments, jobs, nodes};
 use boss_model::experiment::{ExperimentEvent, apply};
 use boss_model::job::JobEvent;
 use boss_model::node::{NodeEvent, NodeState};
@@ -30,34 +30,40 @@ impl Doubt {
 /// Holds a machine. One that is held already keeps its first reason.
 pub(crate) async fn hold(app: &App, node: NodeId, doubt: Doubt) -> Result<(), AppError> {
     let mut tx = app.begin().await?;
-    let virtual_node = experiments::virtual_node_on(&mut tx, node).await?;
+    hold_within(app, &mut tx, node, doubt).await?;
+    tx.commit().await?;
+    app.changed.notify_waiters();
+    Ok(())
+}
+
+/// As [`hold`], in a transaction that also records why: no step comes between.
+pub(crate) async fn hold_within(app: &App, tx: &mut PgConnection, node: NodeId, doubt: Doubt) -> Result<(), AppError> {
+    let virtual_node = experiments::virtual_node_on(&mut *tx, node).await?;
     let experiment = virtual_node.map(|virtual_node| virtual_node.experiment_id);
     if let Some(experiment) = experiment {
-        jobs::lock_experiment(&mut tx, experiment).await?;
+        jobs::lock_experiment(&mut *tx, experiment).await?;
     }
-    let Some(node) = nodes::get(&mut tx, node).await? else { return Ok(()) };
+    let Some(node) = nodes::get(&mut *tx, node).await? else { return Ok(()) };
     if matches!(node.state, NodeState::Held(_)) {
         return Ok(());
     }
     let message = format!("{} is held: {}. Next: {}", node.name, doubt.reason, doubt.next);
     let event = NodeEvent::Hold { reason: doubt.reason, owner: "operator".into(), next: doubt.next };
-    advance(app, &mut tx, &node, event, Epoch::Same).await?;
+    advance(app, &mut *tx, &node, event, Epoch::Same).await?;
     if let Some(id) = experiment {
-        if let Some(of) = experiments::get(&mut tx, id).await?
+        if let Some(of) = experiments::get(&mut *tx, id).await?
             && let Ok(to) = apply(of.state, ExperimentEvent::Hold)
         {
-            experiments::transition(&mut tx, app.term, id, (of.state, to), app.now()).await?;
+            experiments::transition(&mut *tx, app.term, id, (of.state, to), app.now()).await?;
         }
-        if let Some(job) = jobs::unfinished_of(&mut tx, id).await?
+        if let Some(job) = jobs::unfinished_of(&mut *tx, id).await?
             && job.state == JobState::Running
         {
             let to = boss_model::job::apply(job.state, JobEvent::Hold).map_err(AppError::internal)?;
-            jobs::transition(&mut tx, app.term, &job, to, Some(&message), app.now()).await?;
+            jobs::transition(&mut *tx, app.term, &job, to, Some(&message), app.now()).await?;
         }
     }
-    note(app, &mut tx, experiment, Some(node.id), "node.held", &message).await?;
-    tx.commit().await?;
+    note(app, &mut *tx, experiment, Some(node.id), "node.held", &message).await?;
     tracing::warn!(node = %node.name, "{message}");
-    app.changed.notify_waiters();
     Ok(())
 }

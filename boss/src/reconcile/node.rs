@@ -204,7 +204,7 @@ pub(super) async fn plan_sanitize(
     for disk in nodes::disks(&mut *tx, node.id).await? {
         let image = default_image
             .as_ref()
-            .filter(|image| disk.position == 0 && image.min_disk_bytes <= disk.bytes)
+            .filter(|image| disk.position == 0 && image.disk_bytes == disk.bytes)
             .map(|image| image.id);
         let wish =
             WriteWish { job: job.id, purpose: WritePurpose::Sanitize, evidence: &evidence, image, capture: None };

@@ -10,8 +10,9 @@ use boss_api::ids::CaptureId;
 use boss_db::captures::{self, Capture};
 use boss_db::{images, nodes};
 use boss_model::capture::{CaptureEvent, CaptureStep};
+use boss_verify::VerifyError;
 use sha2::{Digest as _, Sha256};
-use sigs::{Digest, ReadAt, Root, Signature};
+use sigs::{Digest, ReadAt, Root, Signature, SignatureError};
 
 use crate::app::App;
 use crate::error::AppError;
@@ -24,6 +25,8 @@ enum Verdict {
     Proved(Digest, PathBuf),
     /// They do not.
     Refuted(String),
+    /// They could not be read back: the store is at fault.
+    Unreadable(String),
 }
 
 /// Verifies a received capture. Started again after a restart: it only reads, until its last transaction.
@@ -53,14 +56,20 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
             let sig = app.staging.scratch(id);
             tokio::task::spawn_blocking(move || prove(zdi, image, base, expected, sig))
                 .await
-                .map_err(AppError::internal)??
+                .map_err(AppError::internal)?
         }
         Err(crate::store::StoreError::Missing(digest)) => Verdict::Refuted(format!("the object {digest} is gone")),
-        Err(error) => return Err(error.into()),
+        Err(error) => Verdict::Unreadable(chain(&error)),
+    };
+    let verdict = match verdict {
+        Verdict::Proved(sig, path) => match app.store.put_file(sig, &path).await {
+            Ok(_) => Verdict::Proved(sig, path),
+            Err(error) => Verdict::Unreadable(chain(&error)),
+        },
+        other => other,
     };
     match verdict {
-        Verdict::Proved(sig, path) => {
-            app.store.put_file(sig, &path).await?;
+        Verdict::Proved(sig, _) => {
             let mut tx = app.begin().await?;
             capture.state.clone().apply(CaptureEvent::Verify).map_err(AppError::internal)?;
             captures::verified(&mut tx, app.term, &capture, sig, app.now()).await?;
@@ -70,24 +79,29 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
         Verdict::Refuted(reason) => {
             tracing::error!(capture = %id, "verification failed: {reason}");
             // Bytes that are not their name would be taken for stored by the next attempt.
-            if !intact(app, zdi).await? {
+            if !intact(app, zdi).await.unwrap_or(false) {
                 app.store.delete(zdi).await?;
             }
-            let event = CaptureEvent::Fail {
-                class: FailureClass::Corruption,
-                reason: format!("verification failed: {reason}"),
-            };
-            let to = capture.state.clone().apply(event).map_err(AppError::internal)?;
-            let mut tx = app.begin().await?;
-            captures::transition(&mut tx, app.term, &capture, &to, app.now()).await?;
-            say(app, &mut tx, &capture, "capture.failed", "could not be verified").await?;
-            tx.commit().await?;
+            fail(app, &capture, FailureClass::Corruption, format!("verification failed: {reason}")).await?;
+        }
+        // Never tried again by itself: a person looks at the store first, and the disk is still there.
+        Verdict::Unreadable(reason) => {
+            tracing::error!(capture = %id, "the store cannot be read back: {reason}");
+            fail(app, &capture, FailureClass::Machine, format!("boss could not read it back: {reason}")).await?;
         }
     }
     // Only now: before, a restart would have needed what arrived.
     app.staging.discard(id)?;
     app.changed.notify_waiters();
     Ok(())
+}
+
+async fn fail(app: &App, capture: &Capture, class: FailureClass, reason: String) -> Result<(), AppError> {
+    let to = capture.state.clone().apply(CaptureEvent::Fail { class, reason }).map_err(AppError::internal)?;
+    let mut tx = app.begin().await?;
+    captures::transition(&mut tx, app.term, capture, &to, app.now()).await?;
+    say(app, &mut tx, capture, "capture.failed", "could not be verified").await?;
+    Ok(tx.commit().await?)
 }
 
 async fn say(
@@ -110,27 +124,33 @@ fn prove(
     base: Option<(Arc<dyn ReadAt>, Root)>,
     expected: Root,
     sig: PathBuf,
-) -> Result<Verdict, AppError> {
+) -> Verdict {
     let mut bases = Vec::new();
     if let Some((source, root)) = base {
         match Signature::open_trusted(source, root) {
             Ok(signature) => bases.push(signature),
-            Err(error) => return Ok(Verdict::Refuted(format!("the base's signature: {}", chain(&error)))),
+            Err(error) => return Verdict::Refuted(format!("the base's signature: {}", chain(&error))),
         }
     }
-    let file = File::create(&sig).map_err(AppError::internal)?;
-    let mut out = BufWriter::new(file);
+    let mut out = match File::create(&sig) {
+        Ok(file) => BufWriter::new(file),
+        Err(error) => return Verdict::Unreadable(format!("make {}: {error}", sig.display())),
+    };
     let rebuilt = match boss_verify::rebuild(image, &bases, &mut out) {
         Ok(rebuilt) => rebuilt,
-        Err(error) => return Ok(Verdict::Refuted(format!("object {zdi}: {}", chain(&error)))),
+        Err(error @ (VerifyError::Read { .. } | VerifyError::Signature(SignatureError::Write(_)))) => {
+            return Verdict::Unreadable(format!("object {zdi}: {}", chain(&error)));
+        }
+        Err(error) => return Verdict::Refuted(format!("object {zdi}: {}", chain(&error))),
     };
     if rebuilt.root != expected {
-        return Ok(Verdict::Refuted(format!("the stored bytes give the root {}, not {expected}", rebuilt.root)));
+        return Verdict::Refuted(format!("the stored bytes give the root {}, not {expected}", rebuilt.root));
     }
-    out.flush().map_err(AppError::internal)?;
-    out.get_ref().sync_all().map_err(AppError::internal)?;
-    let (digest, _) = digest_of(&sig).map_err(AppError::internal)?;
-    Ok(Verdict::Proved(digest, sig))
+    let durable = out.flush().and_then(|()| out.get_ref().sync_all()).and_then(|()| digest_of(&sig));
+    match durable {
+        Ok((digest, _)) => Verdict::Proved(digest, sig),
+        Err(error) => Verdict::Unreadable(format!("write {}: {error}", sig.display())),
+    }
 }
 
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {

@@ -213,6 +213,11 @@ fn overdue(
         let limit = settings.command_timeout.as_secs();
         return Some(format!("the attempt took longer than {limit} seconds (swap/command_timeout_s)"));
     }
+    // Before its first byte a write fetches and checks its images, which nobody counts: the overall limit bounds that.
+    if !is_capture && progress.is_none_or(|progress| progress < began) {
+        let limit = settings.command_timeout.max(settings.stall_timeout);
+        return (now - began > limit).then(|| format!("nothing was written for {} seconds", limit.as_secs()));
+    }
     let stands_since = progress.map_or(began, |progress| progress.max(began));
     (now - stands_since > settings.stall_timeout).then(|| {
         let limit = settings.stall_timeout.as_secs();

@@ -138,7 +138,8 @@ impl Staging {
         let staged = self.staged(capture)?;
         let mut staged = lock(&staged);
         if staged.closed {
-            return Ok(None);
+            // Whoever had the lock before us may have finished the very same upload, for a caller that gave up waiting.
+            return Ok(self.finished(capture)?.filter(|finished| finished.contents == identity));
         }
         let mut places = Vec::with_capacity(contents.frames.len());
         for frame in &contents.frames {

@@ -1,6 +1,7 @@
 //! Which machine each virtual node gets.
 //!
-//! A machine fits when every disk that is to be written on it is large enough and has the sector size the state needs.
+//! A machine fits when every disk that is to be written on it has exactly the size and the sectors of the state: that is
+//! what a restore takes so far (docs/decisions/0003).
 //! Among those that fit, one that the virtual node did not have last time comes first: that a state comes back on any
 //! machine is what we promise, so the ordinary case had better be that.
 
@@ -25,8 +26,8 @@ pub(crate) struct DiskPlan {
     pub(crate) image: Option<ImageVersionId>,
     /// The saved state.
     pub(crate) capture: Option<CaptureId>,
-    /// The least size.
-    min_bytes: ByteLen,
+    /// The size the disk must have.
+    bytes: ByteLen,
     /// The sector size the state was saved from.
     sector_size: Option<SectorSize>,
 }
@@ -61,12 +62,13 @@ pub(crate) async fn needs(
         let mut disks = Vec::new();
         for capture in &own {
             let from = nodes::disks(&mut *conn, capture.node).await?;
+            let from = from.iter().find(|disk| disk.id == capture.disk);
             disks.push(DiskPlan {
                 position: capture.position,
                 image: capture.base,
                 capture: Some(capture.id),
-                min_bytes: capture.min_disk_bytes.unwrap_or(ByteLen::MAX),
-                sector_size: from.iter().find(|disk| disk.id == capture.disk).map(|disk| disk.sector_size),
+                bytes: from.map_or(ByteLen::MAX, |disk| disk.bytes),
+                sector_size: from.map(|disk| disk.sector_size),
             });
         }
         if own.is_empty() {
@@ -75,7 +77,7 @@ pub(crate) async fn needs(
                 position: 0,
                 image: Some(virtual_node.image_version_id),
                 capture: None,
-                min_bytes: image.map_or(ByteLen::MAX, |image| image.min_disk_bytes),
+                bytes: image.map_or(ByteLen::MAX, |image| image.disk_bytes),
                 sector_size: None,
             });
         }
@@ -103,7 +105,7 @@ impl Candidate {
     fn fits(&self, need: &Need) -> bool {
         need.disks.iter().all(|plan| {
             self.disks.iter().find(|disk| disk.position == plan.position).is_some_and(|disk| {
-                disk.bytes >= plan.min_bytes && plan.sector_size.is_none_or(|size| size == disk.sector_size)
+                disk.bytes == plan.bytes && plan.sector_size.is_none_or(|size| size == disk.sector_size)
             })
         })
     }
@@ -192,12 +194,12 @@ mod tests {
         Candidate { node, disks: disks.collect() }
     }
 
-    fn need(last: Option<u128>, min_bytes: u64) -> Need {
+    fn need(last: Option<u128>, bytes: u64) -> Need {
         let plan = DiskPlan {
             position: 0,
             image: None,
             capture: None,
-            min_bytes: ByteLen::new(min_bytes),
+            bytes: ByteLen::new(bytes),
             sector_size: last.map(|_| SectorSize::S512),
         };
         Need {

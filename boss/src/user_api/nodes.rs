@@ -70,7 +70,7 @@ pub async fn load(
     Segments(name): Segments<Name>,
     Body(request): Body<LoadNode>,
 ) -> Result<(StatusCode, Json<JobView>), AppError> {
-    let (node, image) = {
+    let (machine, image) = {
         let mut conn = site.app.pool.acquire().await?;
         let machine = views::machine(&mut conn, &name).await?.ok_or_else(|| no_such_node(&name))?;
         let Some(vnode) = experiments::virtual_node_on(&mut conn, machine.id).await? else {
@@ -85,13 +85,13 @@ pub async fn load(
             let text = format!("there is no base image {} in project {} or of the site", request.image, experiment.pid);
             AppError::new(ErrorCode::NotFound, text)
         })?;
-        (machine.id, image)
+        ((experiment.id, machine.id), image)
     };
     if image.retired_at.is_some() {
         let text = format!("the image {} is retired; choose a newer version", request.image);
         return Err(AppError::new(ErrorCode::WrongState, text));
     }
-    let job = swap::request_load(&site.app, node, image.id, user.subject.user.id).await?;
+    let job = swap::request_load(&site.app, machine, image.id, user.subject.user.id).await?;
     let job = views::job(&mut *site.app.pool.acquire().await?, job).await?;
     let job = job.ok_or_else(|| AppError::not_found("the job"))?;
     Ok((StatusCode::ACCEPTED, Json(job.view)))

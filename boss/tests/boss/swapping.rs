@@ -100,7 +100,7 @@ async fn what_is_asked_for_in_the_wrong_state_is_refused_in_words(pool: PgPool) 
     let out = request_swap_out(&site.app, one, site.user).await.unwrap_err();
     assert_eq!(out.told().code, ErrorCode::WrongState);
     assert!(out.told().message.contains("demo/one is swapped"), "{}", out.told().message);
-    assert!(request_load(&site.app, node, site.image, site.user).await.is_err(), "nobody's machine");
+    assert!(request_load(&site.app, (one, node), site.image, site.user).await.is_err(), "nobody's machine");
     request_swap_in(&site.app, one, site.user).await.unwrap();
     let full = request_swap_in(&site.app, two, site.user).await.unwrap_err();
     assert!(full.told().message.contains("needs 1 machines, and of the 0 that are free"), "{}", full.told().message);
@@ -114,7 +114,7 @@ async fn an_image_is_loaded_on_demand_and_an_experiment_ends(pool: PgPool) {
     let node = site.add_node("pc1").await;
     let id = site.add_experiment("e", true, &["a"]).await;
     site.swap_in(id, &["pc1"]).await;
-    let load = request_load(&site.app, node, site.image, site.user).await.unwrap();
+    let load = request_load(&site.app, (id, node), site.image, site.user).await.unwrap();
     site.agent("pc1", 1).await.write_all().await;
     site.until_job(load, JobState::Done).await;
     assert_eq!(site.experiment(id).await.state, ExperimentState::Active);
