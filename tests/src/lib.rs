@@ -5,7 +5,7 @@
 //! - [`site`]: a boss with its database, machines and users
 //! - [`disk`], [`tree`], [`edit`]: system disks made of files of this machine, and changes to them
 //! - [`judge`], [`dumpe2fs`]: whether two disks are equal, decided by programs that are not ours
-//! - [`demo`]: the main job once; [`bench`]: our times against limits; [`suite`]: what `make test` runs
+//! - [`demo`]: the main job once; [`mod@bench`]: our times against limits; [`suite`]: what `make test` runs
 //! - [`cleanup`], [`processes`], [`tools`], [`talk`]: what all of them need
 
 pub mod bench;
