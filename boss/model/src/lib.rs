@@ -3,7 +3,7 @@
 //! No IO, no clock, no SQL, no HTTP: everything here can be tested by table. Every move is a consuming method that
 //! returns the next state or an [`InvalidTransition`]; `boss-db` only carries out moves that were made here.
 //!
-//! - [`node`], [`capture`], [`experiment`], [`point`], [`job`], [`write`]: one state machine each
+//! - [`node`], [`capture`], [`experiment`], [`point`], [`job`], [`mod@write`]: one state machine each
 //! - [`permit`]: the rule that nothing is overwritten without evidence that nothing is lost
 //! - [`settings`]: the site's variables
 

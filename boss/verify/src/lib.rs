@@ -6,7 +6,7 @@
 //!
 //! - [`container`]: the layout of a `.zdi` file
 //! - [`runs`]: the map inside it
-//! - [`rebuild`]: frames and base signature to the signature of the saved state
+//! - [`mod@rebuild`]: frames and base signature to the signature of the saved state
 
 pub mod container;
 pub mod rebuild;
