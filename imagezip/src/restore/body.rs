@@ -1,5 +1,8 @@
 //! Everything between the first and the last MiB, and the FREE blocks.
 
+use std::thread;
+
+use crossbeam_channel::bounded;
 use sigs::{BlockIndex, ByteLen, ByteOffset, ByteRange};
 
 use super::{Failure, FreePolicy, Job};
@@ -10,6 +13,9 @@ use crate::parallel;
 
 /// How many chunks one worker takes at a time: long enough that few frames are expanded by two workers.
 pub(super) const PIECE_CHUNKS: u64 = 32;
+
+/// How many bytes are written before the medium is asked to make them durable, while more are written.
+const FLUSH_EVERY_BYTES: u64 = 128 << 20;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,10 +72,28 @@ impl Job<'_> {
         };
         let mut total = Written::default();
         let pieces = self.plan().pieces(PIECE_CHUNKS, false).into_iter();
-        parallel::in_order("restore", self.options.threads, pieces, start, work, |done| {
-            total.written += done.written;
-            total.kept += done.kept;
-            Ok(())
+        thread::scope(|scope| {
+            // The medium works while frames are expanded, not only after the last of them. A flush that fails is as final
+            // as the one at the end. Where the system gives no thread, that one does it all.
+            let (ask, asked) = bounded::<()>(1);
+            let flush = move || asked.iter().try_for_each(|()| self.flush());
+            let flusher = thread::Builder::new().name("restore-flush".to_owned()).spawn_scoped(scope, flush);
+            let mut unflushed = 0;
+            let written = parallel::in_order("restore", self.options.threads, pieces, start, work, |done| {
+                total.written += done.written;
+                total.kept += done.kept;
+                unflushed += done.written;
+                if unflushed >= FLUSH_EVERY_BYTES && ask.try_send(()).is_ok() {
+                    unflushed = 0;
+                }
+                Ok(())
+            });
+            drop(ask);
+            let flushed = flusher.map_or(Ok(()), |flusher| match flusher.join() {
+                Ok(flushed) => flushed,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            written.and(flushed)
         })?;
         Ok(total)
     }
