@@ -22,8 +22,11 @@ test: fmt lint doc
 	$(TARGET)/debug/ebb-tests tools
 	$(TARGET)/debug/ebb-tests test
 
+# A second imagezip does without the SHA instructions, as on a processor that has none.
 bench: build
-	$(BUILT)/ebb-tests bench $(BENCH_FLAGS)
+	RUSTFLAGS='--cfg ebb_without_sha_instructions --cfg sha2_backend="soft"' \
+	    cargo build -p imagezip --bin imagezip --locked --profile $(PROFILE) --target-dir $(TARGET)/bench/soft
+	$(BUILT)/ebb-tests bench --soft $(TARGET)/bench/soft/$(notdir $(BUILT))/imagezip $(BENCH_FLAGS)
 
 build: cargo
 	cargo build --workspace --bins --locked --profile $(PROFILE)

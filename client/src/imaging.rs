@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use imagezip::alloc::{PartitionReport, Survey, SurveyError, SurveyOptions, Treatment, survey};
+use imagezip::alloc::{Evidence, SurveyError, SurveyOptions, Treatment, VolumeReport, survey};
 use imagezip::capture::{CaptureError, CaptureOptions, Captured, capture};
 use imagezip::control::Control;
 use imagezip::io::{Disk, DiskError, ReadAt};
@@ -64,34 +64,13 @@ pub enum ImagingError {
 /// [`ImagingError::Survey`] when it cannot be read.
 pub fn layout_of(disk: &dyn ReadAt, path: &Path) -> Result<Layout, ImagingError> {
     let found = survey(disk, SurveyOptions::default());
-    let Survey { sector_size, partitions, allocated, .. } =
-        found.map_err(|source| ImagingError::Survey { disk: path.to_owned(), source })?;
-    let partitions = partitions.into_iter().map(summary).collect();
-    Layout::new(disk.len(), sector_size, allocated, partitions)
-        .map_err(|source| ImagingError::Layout { disk: path.to_owned(), source })
-}
-
-fn summary(report: PartitionReport) -> PartitionSummary {
-    let (whole, evidence) = match report.treatment {
-        // Evidence is an enum of numbers and words, which JSON always takes.
-        Treatment::Proven { evidence } => (None, serde_json::to_string(&evidence).ok()),
-        Treatment::Whole { reason } => (Some(reason), None),
-    };
-    PartitionSummary {
-        number: report.number,
-        start: report.range.start,
-        len: report.range.len,
-        kind: report.kind,
-        content: report.content.to_string(),
-        allocated: report.allocated,
-        whole,
-        evidence,
-    }
+    let found = found.map_err(|source| ImagingError::Survey { disk: path.to_owned(), source })?;
+    Layout::from_survey(disk.len(), &found).map_err(|source| ImagingError::Layout { disk: path.to_owned(), source })
 }
 
 /// Returns what a user should know before the work begins: partitions whose free space is not left out, and why.
 pub fn doubts(layout: &Layout) -> Vec<String> {
-    let doubt = |partition: &PartitionSummary| {
+    let whole = |partition: &PartitionSummary| {
         let reason = partition.whole.as_ref()?;
         let what = match partition.number {
             0 => "the whole disk".to_owned(),
@@ -99,7 +78,16 @@ pub fn doubts(layout: &Layout) -> Vec<String> {
         };
         Some(format!("{what} ({}) counts as data: {reason}", partition.content))
     };
-    layout.partitions().iter().filter_map(doubt).collect()
+    let volumes = |partition: &PartitionSummary| {
+        let evidence = partition.evidence.as_deref().and_then(Evidence::parse);
+        let volumes = evidence.as_ref().map_or(&[][..], Evidence::volumes);
+        let doubt = |volume: &VolumeReport| {
+            let Treatment::Whole { reason } = &volume.treatment else { return None };
+            Some(format!("all of the volume {} ({}) counts as data: {reason}", volume.name, volume.content))
+        };
+        volumes.iter().filter_map(doubt).collect::<Vec<_>>()
+    };
+    layout.partitions().iter().flat_map(|partition| whole(partition).into_iter().chain(volumes(partition))).collect()
 }
 
 /// Makes a full image of a disk and the signature of its state, in one pass. Both files are durable afterwards.

@@ -152,7 +152,8 @@ impl Opened {
         let threads = source.threads.unwrap_or_else(default_threads);
         // The block size is that of the bases; they were made for this disk.
         let block_size = self.bases.first().map_or(BlockSize::DEFAULT, |base| base.geometry().block_size);
-        let options = CaptureOptions { bases: &bases, block_size, level: source.level, threads };
+        let options =
+            CaptureOptions { bases: &bases, block_size, level: source.level, threads, ..CaptureOptions::default() };
         let control = Control { progress: &shared.progress, cancel: &shared.cancel };
         capture(&self.disk, &layout, &options, frames, None, control).map_err(|error| capture_exit(source, &error))
     }

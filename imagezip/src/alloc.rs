@@ -9,27 +9,38 @@
 //! - [`table`]: MBR and GPT, which only say where the partitions lie
 //! - [`filesystem`]: the seam between a disk and what it knows of file systems, and the one place where they are tried
 //! - [`ext`]: ext2, ext3, ext4
+//! - [`jbd2`]: the journal of ext3 and ext4, read without replaying it
+//! - [`btrfs`]: btrfs on one device, with its tree log
+//! - [`xfs`]: the file system XFS
+//! - [`fat`]: FAT12, FAT16, FAT32
 //! - [`swap`]: Linux swap
+//! - [`lvm`]: LVM2 on one disk, and what is in its logical volumes
 //! - [`content`]: what can be recognised by its magic, understood or not
 //! - [`window`]: a part of a disk that reads like a disk
 //!
-//! Deliberately absent: any use of a backup superblock, of a journal, or of what another tool says.
+//! Deliberately absent: any use of a backup superblock in place of a damaged one, and any replay of a log on the disk:
+//! logs are read into overlays beside it.
 
-mod bytes;
+pub mod btrfs;
+pub(crate) mod bytes;
 pub mod content;
 mod crc;
 pub mod disk;
 pub mod doubt;
 pub mod ext;
+pub mod fat;
 pub mod filesystem;
-mod ranges;
+pub mod jbd2;
+pub mod lvm;
 pub mod swap;
 pub mod table;
 pub mod window;
+pub mod xfs;
 
 pub use content::Content;
-pub use disk::{PartitionReport, Survey, SurveyOptions, Treatment, partition_range, survey};
+pub use disk::{PartitionReport, Survey, SurveyOptions, Treatment, Unreadable, partition_range, survey};
 pub use doubt::{Doubt, SurveyError};
-pub use filesystem::{Evidence, FileSystem};
+pub use filesystem::{Evidence, FileSystem, XfsLog};
+pub use lvm::VolumeReport;
 pub use table::TableKind;
 pub use window::Window;

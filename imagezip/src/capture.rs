@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 
 use sigs::image_map::ImageMap;
-use sigs::manifest::{ImageKind, MANIFEST_FORMAT, Manifest};
+use sigs::manifest::{ImageKind, Manifest, ManifestFormat};
 use sigs::zdi::{Contents, FrameRecord, MAX_MAP_BYTES, encode_frame_table};
 use sigs::{
     BlockCount, BlockCounts, BlockSize, ByteLen, ByteOffset, ChunkIndex, ChunkState, Digest, Geometry, ReadAt, Root,
@@ -24,9 +24,13 @@ use sigs::{
 use crate::control::{Control, Phase, default_threads};
 use crate::layout::Layout;
 
+mod bad_sectors;
 mod collect;
 mod crew;
 mod scan;
+
+use bad_sectors::Rescue;
+pub use bad_sectors::{BadSector, BadSectors};
 
 /// What a disk is compared with: a state whose signature is at hand.
 pub trait Base: Send + Sync {
@@ -72,6 +76,8 @@ pub struct CaptureOptions<'a> {
     pub level: i32,
     /// How many workers.
     pub threads: NonZeroUsize,
+    /// What becomes of sectors that cannot be read. A signature alone has no place to list them: [`hash`] refuses.
+    pub bad_sectors: BadSectors,
 }
 
 impl CaptureOptions<'_> {
@@ -81,7 +87,13 @@ impl CaptureOptions<'_> {
 
 impl Default for CaptureOptions<'_> {
     fn default() -> Self {
-        Self { bases: &[], block_size: BlockSize::DEFAULT, level: Self::DEFAULT_LEVEL, threads: default_threads() }
+        Self {
+            bases: &[],
+            block_size: BlockSize::DEFAULT,
+            level: Self::DEFAULT_LEVEL,
+            threads: default_threads(),
+            bad_sectors: BadSectors::Refuse,
+        }
     }
 }
 
@@ -92,6 +104,7 @@ impl std::fmt::Debug for CaptureOptions<'_> {
             .field("block_size", &self.block_size)
             .field("level", &self.level)
             .field("threads", &self.threads)
+            .field("bad_sectors", &self.bad_sectors)
             .finish()
     }
 }
@@ -215,8 +228,9 @@ pub fn hash(
     control: Control<'_>,
 ) -> Result<Hashed, CaptureError> {
     let geometry = prepare(source, layout, options, control)?;
-    let job = scan::Job { source, layout, geometry, bases: &[], control };
-    let done = crew::run(&job, options, None, signature)?;
+    let disk = Rescue::new(source, geometry.sector_size, BadSectors::Refuse, control);
+    let job = scan::Job { source: &disk, layout, geometry, bases: &[], control };
+    let done = crew::run(&job, options, None, signature).map_err(|error| stopped(error, control))?;
     Ok(Hashed { geometry, root: done.root, counts: done.counts })
 }
 
@@ -233,15 +247,17 @@ pub fn capture(
     control: Control<'_>,
 ) -> Result<Captured, CaptureError> {
     let geometry = prepare(source, layout, options, control)?;
-    let job = scan::Job { source, layout, geometry, bases: options.bases, control };
+    let disk = Rescue::new(source, geometry.sector_size, options.bad_sectors, control);
+    let job = scan::Job { source: &disk, layout, geometry, bases: options.bases, control };
     let mut nowhere = io::sink();
-    let done = crew::run(&job, options, Some(frames), signature.unwrap_or(&mut nowhere))?;
+    let done = crew::run(&job, options, Some(frames), signature.unwrap_or(&mut nowhere));
+    let done = done.map_err(|error| stopped(error, control))?;
     let stored_map = compress_map(&done.map)?;
     let manifest = Manifest {
-        format: MANIFEST_FORMAT.to_owned(),
+        format: ManifestFormat::CURRENT,
         kind: if options.bases.is_empty() { ImageKind::Full } else { ImageKind::Delta },
         geometry,
-        min_disk_bytes: done.min_disk_bytes,
+        min_disk_bytes: crate::fit::least_bytes(source, &geometry, &done.map),
         hash: "sha256".to_owned(),
         base_roots: options.bases.iter().map(|base| base.root()).collect(),
         target_root: done.root,
@@ -251,6 +267,7 @@ pub fn capture(
         map: Digest::of(done.map.as_bytes()),
         zstd_level: options.level,
         partitions: layout.partitions().to_vec(),
+        bad_sectors: Some(disk.into_bad_sectors()),
         tool: concat!("imagezip ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let stored_bytes = done.frames.iter().map(|frame| u64::from(frame.stored_bytes)).sum();
@@ -262,6 +279,14 @@ pub fn capture(
     };
     let (target_root, counts) = (done.root, done.counts);
     Ok(Captured { contents, manifest, target_root, counts, stored_bytes: ByteLen::new(stored_bytes) })
+}
+
+/// Reading around bad sectors ends with an error of reading when the caller asked to stop.
+fn stopped(error: CaptureError, control: Control<'_>) -> CaptureError {
+    match error {
+        CaptureError::Read { .. } if control.cancelled() => CaptureError::Cancelled,
+        other => other,
+    }
 }
 
 fn prepare(

@@ -17,10 +17,13 @@ use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
 use crate::control::{Control, Phase};
 use crate::parallel;
 
+mod disk;
+mod expand;
 mod plan;
 mod reader;
 
-pub use plan::{Content, Plan, PlanRun};
+pub use disk::ImageDisk;
+pub use plan::{Content, Plan, PlanRun, PlanRuns};
 pub use reader::ContentReader;
 
 /// An image to be opened, and what to call it in messages.
@@ -170,8 +173,25 @@ impl Chain<Unverified> {
     /// # Errors
     /// [`ImageError`] when a file is not an image, a base is missing by root, or an image is given in vain.
     pub fn open(image: ImageSource, bases: Vec<ImageSource>) -> Result<Self, ImageError> {
-        let mut images = Vec::with_capacity(bases.len() + 1);
-        for source in bases.into_iter().chain([image]) {
+        let (chain, spare) = Self::assemble(image, bases)?;
+        let Some(image) = spare.into_iter().next() else { return Ok(chain) };
+        let root = image.container.manifest().target_root;
+        let target = chain.images.last().map(|image| image.name.clone()).unwrap_or_default();
+        Err(ImageError::Foreign { name: image.name, root, target })
+    }
+
+    /// Opens `image` with those of the `offered` images that it needs; the others are left alone.
+    ///
+    /// # Errors
+    /// [`ImageError`] when a file is not an image, or a base is missing by root.
+    pub fn open_among(image: ImageSource, offered: Vec<ImageSource>) -> Result<Self, ImageError> {
+        Self::assemble(image, offered).map(|(chain, _)| chain)
+    }
+
+    /// Finds what an image needs among others; also returns those that it does not need.
+    fn assemble(image: ImageSource, others: Vec<ImageSource>) -> Result<(Self, Vec<Image>), ImageError> {
+        let mut images = Vec::with_capacity(others.len() + 1);
+        for source in others.into_iter().chain([image]) {
             let ImageSource { name, bytes } = source;
             let opened = Container::open(bytes);
             let container = opened.map_err(|source| ImageError::Container { name: name.clone(), source })?;
@@ -187,12 +207,14 @@ impl Chain<Unverified> {
             queue.extend(&found);
             images[index].bases = found;
         }
-        let target = images.last().map(|image| image.name.clone()).unwrap_or_default();
-        if let Some((image, _)) = images.iter().zip(&needed).find(|(_, needed)| !**needed) {
-            let root = image.container.manifest().target_root;
-            return Err(ImageError::Foreign { name: image.name.clone(), root, target });
+        // Where each image is once those that are not needed are gone.
+        let place = |index: usize| needed[..index].iter().filter(|needed| **needed).count();
+        let (mut kept, mut spare) = (Vec::with_capacity(images.len()), Vec::new());
+        for (mut image, needed) in images.into_iter().zip(&needed) {
+            image.bases.iter_mut().for_each(|base| *base = place(*base));
+            if *needed { kept.push(image) } else { spare.push(image) }
         }
-        Ok(Self { images, state: Unverified })
+        Ok((Self { images: kept, state: Unverified }, spare))
     }
 
     /// Checks everything there is to check without a target: maps, origins, counts, the digest of every frame.
@@ -223,7 +245,7 @@ impl Chain<Unverified> {
         }
         let map = load_map(image)?;
         let bases: Vec<&Plan> = image.bases.iter().filter_map(|base| plans[*base].as_ref()).collect();
-        let plan = Plan::new(index, image, &map, &bases)?;
+        let plan = Plan::new(index, image, map, &bases)?;
         plans[index] = Some(plan);
         Ok(())
     }
@@ -276,7 +298,9 @@ fn find_bases(images: &[Image], index: usize) -> Result<Vec<usize>, ImageError> 
     let manifest = image.container.manifest();
     let find = |root: &Root| {
         let has = |other: &Image| other.container.manifest().target_root == *root;
-        let found = images.iter().enumerate().find(|(other, image)| *other != index && has(image));
+        let candidates = images.iter().enumerate().filter(|(other, image)| *other != index && has(image));
+        // Of two images of one state the one that stands alone needs nothing else.
+        let found = candidates.min_by_key(|(_, image)| image.container.manifest().kind == ImageKind::Delta);
         let (base, found) = found.ok_or_else(|| ImageError::MissingBase {
             name: image.name.clone(),
             root: *root,
@@ -317,7 +341,8 @@ fn load_map(image: &Image) -> Result<ImageMap, ImageError> {
     if bytes.len() != len || found != manifest.map {
         return Err(wrong(format!("has the digest {found}, the manifest binds {}", manifest.map)));
     }
-    let parsed = ImageMap::parse(bytes, manifest.geometry.blocks());
+    let encoding = manifest.format.map_encoding(manifest.geometry.block_size);
+    let parsed = ImageMap::parse(bytes, manifest.geometry.blocks(), encoding);
     parsed.map_err(|source| ImageError::BadMap { name: image.name.clone(), source })
 }
 

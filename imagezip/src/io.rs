@@ -6,10 +6,13 @@ pub use sigs::source::ReadAt;
 use sigs::{ByteLen, ByteOffset, ByteRange, SectorSize};
 
 mod device;
+mod direct;
 pub mod fake;
+pub(crate) mod patient;
 mod sys;
 
 pub use device::{Disk, DiskError, DiskKind};
+pub use direct::DirectDisk;
 
 /// How much is written at once where zeros have to be written out.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];

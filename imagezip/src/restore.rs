@@ -8,9 +8,13 @@
 //!    must have the root that the manifest names;
 //! 5. the last MiB, durably; the first MiB, durably, and its first block after the rest of it; all are read back.
 //!
+//! On a disk of another size the blocks that are made anew ([`crate::fit`]) are treated like the ends, wherever they lie:
+//! the root of step 4 is computed with what they are in the state, and what they became is read back by itself.
+//!
 //! Interrupted anywhere, the target does not boot, and the same restore run again finishes it. With
 //! [`RestoreOptions::in_place`] the target is read first and only what differs is written; what is there is believed
-//! because it was read, never because somebody noted it.
+//! because it was read, never because somebody noted it. With the signature of the state ([`restore_known`]) the target
+//! is read once instead of twice, and only what differs is expanded.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -18,14 +22,18 @@ use std::time::Instant;
 
 use serde::Serialize;
 use sigs::map::WrongChunkCount;
-use sigs::{BlockIndex, ByteLen, ByteOffset, ByteRange, CHUNK_BYTES, Geometry, Root, SectorSize};
+use sigs::{BlockIndex, ByteLen, ByteOffset, ByteRange, CHUNK_BYTES, Geometry, Root, SectorSize, SignatureError};
 
+use crate::capture::Base;
 use crate::control::{Control, default_threads};
+use crate::extents::Extents;
+use crate::fit::{Fit, FixUp, Misfit};
 use crate::image::{Chain, ImageError, Plan, Verified};
 use crate::io::DiskIo;
 
 mod body;
 mod ends;
+mod known;
 mod read_back;
 
 /// What becomes of FREE blocks.
@@ -40,11 +48,22 @@ pub enum FreePolicy {
     Discard,
 }
 
+/// What happens when the target has another size than the disk of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherSize {
+    /// It is refused.
+    Refuse,
+    /// It is taken when the state fits, and a backup GPT is made anew.
+    Fit,
+}
+
 /// How to restore.
 #[derive(Clone, Copy, Debug)]
 pub struct RestoreOptions {
     /// What becomes of FREE blocks.
     pub free: FreePolicy,
+    /// What happens when the target has another size.
+    pub other_size: OtherSize,
     /// Read what is there, and write only what differs.
     pub in_place: bool,
     /// The target was just created and is one hole: zeros need not be written.
@@ -56,12 +75,12 @@ pub struct RestoreOptions {
 impl RestoreOptions {
     /// Returns the options for a target with this policy for FREE blocks.
     pub fn new(free: FreePolicy) -> Self {
-        Self { free, in_place: false, fresh: false, threads: default_threads() }
+        Self { free, other_size: OtherSize::Refuse, in_place: false, fresh: false, threads: default_threads() }
     }
 }
 
 /// What a restore did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RestoreReport {
     /// Bytes written or zeroed, FREE blocks not counted.
     pub written_bytes: ByteLen,
@@ -73,6 +92,10 @@ pub struct RestoreReport {
     pub root: Root,
     /// What was proved.
     pub verdict: Verdict,
+    /// What was made anew because the target has another size.
+    pub fix_ups: Vec<FixUp>,
+    /// The sectors that could not be read when the image was made; they are zeros now.
+    pub bad_sectors: Vec<ByteRange>,
     /// Milliseconds until everything but the ends was written and flushed.
     pub write_ms: u64,
     /// Milliseconds of reading it back past the cache.
@@ -85,6 +108,22 @@ pub struct RestoreReport {
 pub enum Verdict {
     /// Every DATA and ZERO block was read back and is that of the state.
     Identical,
+    /// The same but for what was made anew for a target of another size, which was read back by itself.
+    IdenticalWithFixUps,
+    /// Every DATA and ZERO block was read back, but the state itself is not all that was on the disk: sectors of it could not be read.
+    Incomplete,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Identical => "identical: read back and proved",
+            Self::IdenticalWithFixUps => "identical + fix-ups for a disk of another size: read back and proved",
+            Self::Incomplete => {
+                "incomplete: what the image has was read back and proved, but sectors of its disk could not be read"
+            }
+        })
+    }
 }
 
 /// A restore that did not happen or was not finished.
@@ -99,7 +138,7 @@ pub enum RestoreError {
 }
 
 /// Why a target was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// Another size.
     #[error("the target has {found} bytes, this image restores a disk of exactly {expected}")]
@@ -117,6 +156,12 @@ pub enum Refusal {
         /// The image.
         expected: SectorSize,
     },
+    /// Another size, and the state does not fit.
+    #[error("the target has another size than the disk of the image, and the image does not fit")]
+    Unfit(#[source] Misfit),
+    /// The signature is damaged, or that of another state.
+    #[error("the signature does not describe the state of the image, or cannot be read")]
+    Signature,
     /// The caller asked to stop before anything was written.
     #[error("stopped on request")]
     Cancelled,
@@ -178,6 +223,9 @@ pub enum Failure {
         /// Where.
         offset: ByteOffset,
     },
+    /// The signature of the state cannot be read any more.
+    #[error("read the signature")]
+    Signature(#[source] Box<SignatureError>),
     /// A defect: not all chunks were hashed.
     #[error(transparent)]
     Chunks(#[from] WrongChunkCount),
@@ -193,6 +241,8 @@ struct Job<'a> {
     target: &'a dyn DiskIo,
     options: &'a RestoreOptions,
     control: Control<'a>,
+    /// How the state lies on the target.
+    fit: &'a Fit,
     /// Blocks before this one are the first MiB.
     head_end: BlockIndex,
     /// Blocks from this one on are the last MiB.
@@ -209,16 +259,37 @@ pub fn restore(
     options: &RestoreOptions,
     control: Control<'_>,
 ) -> Result<RestoreReport, RestoreError> {
-    check(chain, target, control).map_err(RestoreError::Refused)?;
-    let (head_end, tail_start) = ends_of(chain.geometry());
-    let job = Job { chain, target, options, control, head_end, tail_start };
-    job.run().map_err(RestoreError::Unfinished)
+    let fit = check(chain, target, options, control).map_err(RestoreError::Refused)?;
+    Job::new(chain, target, options, control, &fit).run().map_err(RestoreError::Unfinished)
 }
 
-fn check(chain: &Chain<Verified>, target: &dyn DiskIo, control: Control<'_>) -> Result<(), Refusal> {
+/// Writes what a target of the size of the disk lacks of the state of an image, whose signature is at hand.
+///
+/// # Errors
+/// As [`restore`]; [`Refusal::Signature`] when the signature is not that of the state.
+pub fn restore_known(
+    chain: &Chain<Verified>,
+    signature: &dyn Base,
+    target: &dyn DiskIo,
+    options: &RestoreOptions,
+    control: Control<'_>,
+) -> Result<RestoreReport, RestoreError> {
+    let options = &RestoreOptions { other_size: OtherSize::Refuse, ..*options };
+    let fit = check(chain, target, options, control).map_err(RestoreError::Refused)?;
+    let job = Job::new(chain, target, options, control, &fit);
+    let differing = job.differing(signature).map_err(RestoreError::Refused)?;
+    job.run_known(signature, &differing).map_err(RestoreError::Unfinished)
+}
+
+fn check(
+    chain: &Chain<Verified>,
+    target: &dyn DiskIo,
+    options: &RestoreOptions,
+    control: Control<'_>,
+) -> Result<Fit, Refusal> {
     let geometry = chain.geometry();
     let (found, expected) = (target.len(), geometry.disk_bytes);
-    if found != expected {
+    if found != expected && options.other_size == OtherSize::Refuse {
         return Err(Refusal::Size { found, expected });
     }
     if let Some(found) = target.hard_sector_size()
@@ -226,7 +297,8 @@ fn check(chain: &Chain<Verified>, target: &dyn DiskIo, control: Control<'_>) -> 
     {
         return Err(Refusal::Sectors { found, expected: geometry.sector_size });
     }
-    if control.cancelled() { Err(Refusal::Cancelled) } else { Ok(()) }
+    let fit = Fit::new(chain, found).map_err(Refusal::Unfit)?;
+    if control.cancelled() { Err(Refusal::Cancelled) } else { Ok(fit) }
 }
 
 /// Returns the end of the first MiB and the start of the last, in blocks; a small disk is all first MiB.
@@ -238,16 +310,22 @@ fn ends_of(geometry: &Geometry) -> (BlockIndex, BlockIndex) {
     (BlockIndex::new(head), BlockIndex::new(tail))
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    fn new(
+        chain: &'a Chain<Verified>,
+        target: &'a dyn DiskIo,
+        options: &'a RestoreOptions,
+        control: Control<'a>,
+        fit: &'a Fit,
+    ) -> Self {
+        let (head_end, tail_start) = ends_of(&Geometry { disk_bytes: target.len(), ..*chain.geometry() });
+        Self { chain, target, options, control, fit, head_end, tail_start }
+    }
+
     fn run(&self) -> Result<RestoreReport, Failure> {
         let begin = Instant::now();
         let ends = ends::Ends::load(self)?;
-        if !self.options.fresh {
-            self.invalidate()?;
-        }
-        self.free_blocks()?;
-        let body = self.write_body()?;
-        self.flush()?;
+        let body = self.write_all(&ends, None)?;
         let write_ms = elapsed_ms(begin);
         let begin = Instant::now();
         let (found, expected) = (self.read_back(&ends)?, self.chain.manifest().target_root);
@@ -256,15 +334,51 @@ impl Job<'_> {
             return Err(Failure::WrongRoot { found, expected });
         }
         let ends_bytes = ends.write(self)?;
-        Ok(RestoreReport {
+        Ok(self.report(body, ends_bytes, (write_ms, read_back_ms)))
+    }
+
+    fn run_known(&self, signature: &dyn Base, differing: &Extents) -> Result<RestoreReport, Failure> {
+        let begin = Instant::now();
+        let ends = ends::Ends::load(self)?;
+        let mut body = self.write_all(&ends, Some(differing))?;
+        let write_ms = elapsed_ms(begin);
+        let begin = Instant::now();
+        self.check_written(signature, differing, &ends)?;
+        let read_back_ms = elapsed_ms(begin);
+        let ends_bytes = ends.write(self)?;
+        let written = body.written.saturating_add(ends_bytes);
+        body.kept = self.plan().used_bytes().get().saturating_sub(written);
+        Ok(self.report(body, ends_bytes, (write_ms, read_back_ms)))
+    }
+
+    /// Makes sure that the target does not boot, and writes everything but the ends, durably.
+    fn write_all(&self, ends: &ends::Ends, only: Option<&Extents>) -> Result<body::Written, Failure> {
+        if !self.options.fresh {
+            self.invalidate(ends)?;
+        }
+        self.free_blocks()?;
+        let body = self.write_body(only)?;
+        self.flush()?;
+        Ok(body)
+    }
+
+    fn report(&self, body: body::Written, ends_bytes: u64, (write_ms, read_back_ms): (u64, u64)) -> RestoreReport {
+        let manifest = self.chain.manifest();
+        RestoreReport {
             written_bytes: ByteLen::new(body.written.saturating_add(ends_bytes)),
             kept_bytes: ByteLen::new(body.kept),
             free: self.options.free,
-            root: found,
-            verdict: Verdict::Identical,
+            root: manifest.target_root,
+            verdict: match (manifest.is_complete(), self.fit.fix_ups()) {
+                (false, _) => Verdict::Incomplete,
+                (true, []) => Verdict::Identical,
+                (true, _) => Verdict::IdenticalWithFixUps,
+            },
+            fix_ups: self.fit.fix_ups().to_vec(),
+            bad_sectors: manifest.bad_sectors().to_vec(),
             write_ms,
             read_back_ms,
-        })
+        }
     }
 
     const fn plan(&self) -> &Plan {
@@ -273,6 +387,24 @@ impl Job<'_> {
 
     fn geometry(&self) -> &Geometry {
         self.chain.geometry()
+    }
+
+    /// Returns the blocks from `first` to before `end`, cut where the ends and what is made anew begin and stop; says
+    /// which parts those are.
+    fn parts(&self, first: u64, end: u64) -> Vec<(u64, u64, bool)> {
+        let (head, tail) = (self.head_end.get(), self.tail_start.get());
+        let mut parts = vec![(first, end.min(head), true)];
+        let mut at = first.max(head);
+        for (block, _) in self.fit.made().filter(|(block, _)| (head..tail).contains(&block.get())) {
+            let made = block.get();
+            if (at..end).contains(&made) {
+                parts.extend([(at, made, false), (made, made + 1, true)]);
+                at = made + 1;
+            }
+        }
+        parts.extend([(at, end.min(tail), false), (at.max(tail), end, true)]);
+        parts.retain(|(first, end, _)| first < end);
+        parts
     }
 
     fn check_cancelled(&self) -> Result<(), Failure> {
@@ -298,7 +430,7 @@ impl Job<'_> {
     }
 
     fn drop_cache(&self) -> Result<(), Failure> {
-        let all = ByteRange { start: ByteOffset::ZERO, len: self.geometry().disk_bytes };
+        let all = ByteRange { start: ByteOffset::ZERO, len: self.fit.disk_bytes() };
         self.target.drop_cache(all).map_err(Failure::DropCache)
     }
 }

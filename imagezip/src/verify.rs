@@ -12,6 +12,7 @@ use sigs::{
 };
 
 use crate::control::{Control, Phase};
+use crate::fit::{Fit, FixUp, Misfit};
 use crate::image::{Chain, Content, ContentReader, ImageError, PlanRun, Verified};
 use crate::io::is_zero;
 use crate::layout::Layout;
@@ -47,14 +48,9 @@ pub enum VerifyError {
         #[source]
         source: io::Error,
     },
-    /// The disk to compare with has another size.
-    #[error("the disk has {found} bytes, the image is of a disk of {expected}")]
-    Size {
-        /// The disk.
-        found: ByteLen,
-        /// The image.
-        expected: ByteLen,
-    },
+    /// The disk to compare with has another size, and cannot hold the state.
+    #[error("the disk has another size than that of the image, and cannot hold its state")]
+    Unfit(#[source] Misfit),
     /// A defect: not all chunks were hashed.
     #[error(transparent)]
     Chunks(#[from] WrongChunkCount),
@@ -83,6 +79,8 @@ pub struct Comparison {
     pub different_blocks: BlockCount,
     /// The first of them, at most [`MAX_REPORTED`] ranges.
     pub differences: Vec<Difference>,
+    /// What is other than in the state because the disk has another size; it was compared, too.
+    pub fix_ups: Vec<FixUp>,
 }
 
 impl Comparison {
@@ -167,8 +165,8 @@ fn hash_chunk(
             Content::Zero => BlockState::Zero,
             Content::Frame { .. } => {
                 let content = reader.content(&run)?.unwrap_or_default();
-                let hashed = content.chunks(geometry.block_size.as_usize());
-                states.extend(hashed.map(|content| BlockState::Data(BlockHash::of(content))));
+                let blocks = content.chunks(geometry.block_size.as_usize());
+                BlockHash::of_each(blocks, |hash| states.push(BlockState::Data(hash)));
                 control.progress.add_done(ByteLen::of(content));
                 continue;
             }
@@ -186,6 +184,8 @@ fn blocks_of(chain: &Chain<Verified>, chunks: &Range<u64>) -> (BlockIndex, Block
 
 /// Compares every DATA and ZERO block with a disk.
 ///
+/// On a disk of another size what has to be made anew there is expected instead of what is in the state.
+///
 /// Where a block differs, the bytes that `layout` says are free on the disk count as zeros, as they did when the image
 /// was made. FREE blocks are not compared.
 ///
@@ -198,12 +198,9 @@ pub fn compare(
     threads: NonZeroUsize,
     control: Control<'_>,
 ) -> Result<Comparison, VerifyError> {
-    let (found, expected) = (disk.len(), chain.geometry().disk_bytes);
-    if found != expected {
-        return Err(VerifyError::Size { found, expected });
-    }
+    let fit = Fit::new(chain, disk.len()).map_err(VerifyError::Unfit)?;
     control.progress.begin(Phase::ReadBack, chain.plan().used_bytes());
-    let start = || Comparer { chain, disk, layout, reader: ContentReader::new(chain), found: Vec::new() };
+    let start = || Comparer { chain, disk, layout, fit: &fit, reader: ContentReader::new(chain), found: Vec::new() };
     let work = |comparer: &mut Comparer<'_>, chunks: Range<u64>| {
         let (first, end) = blocks_of(chain, &chunks);
         let mut differences: Vec<(u64, u64)> = Vec::new();
@@ -226,6 +223,15 @@ pub fn compare(
         differences.iter().for_each(|(first, blocks)| comparison.add(*first, *blocks, block_bytes));
         Ok(())
     })?;
+    for (block, wanted) in fit.made() {
+        let offset = ByteOffset::new(block.get().saturating_mul(u64::from(block_bytes)));
+        let (mut found, len) = (vec![0; wanted.len()], ByteLen::of(wanted));
+        disk.read_exact_at(&mut found, offset).map_err(|source| VerifyError::Read { offset, len, source })?;
+        if found != wanted {
+            comparison.add(block.get(), 1, block_bytes);
+        }
+    }
+    comparison.fix_ups = fit.fix_ups().to_vec();
     Ok(comparison)
 }
 
@@ -233,6 +239,7 @@ struct Comparer<'a> {
     chain: &'a Chain<Verified>,
     disk: &'a dyn ReadAt,
     layout: &'a Layout,
+    fit: &'a Fit,
     reader: ContentReader<'a>,
     found: Vec<u8>,
 }
@@ -248,7 +255,9 @@ impl Comparer<'_> {
             let stop = at.saturating_add(step).min(end);
             let parts = self.chain.plan().runs_in(BlockIndex::new(at), BlockIndex::new(stop));
             for part in parts {
-                let Some(range) = self.chain.plan().byte_range(&part) else { continue };
+                // Past the end of a smaller disk nothing is left but zeros and a backup GPT.
+                let range = self.chain.plan().byte_range(&part).and_then(|range| self.fit.clip(range));
+                let Some(range) = range else { continue };
                 self.found.resize(range.len.to_usize().unwrap_or(0), 0);
                 let read = self.disk.read_exact_at(&mut self.found, range.start);
                 read.map_err(|source| VerifyError::Read { offset: range.start, len: range.len, source })?;
@@ -256,6 +265,9 @@ impl Comparer<'_> {
                 let size = geometry.block_size.as_usize();
                 for (index, found) in (0_u64..).zip(self.found.chunks_mut(size)) {
                     let block = part.first.get() + index;
+                    if self.fit.makes(block) {
+                        continue;
+                    }
                     let wanted = wanted.and_then(|wanted| wanted.chunks(size).nth(usize::try_from(index).ok()?));
                     if !equal(found, wanted) && !self.layout.equal_when_masked(&geometry, block, found, wanted) {
                         differences.push((block, 1));

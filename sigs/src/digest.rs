@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
+mod lanes;
+
 /// Text that is not 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} is written as 64 hexadecimal digits, this is not: {text:?}")]
@@ -89,6 +91,11 @@ impl BlockHash {
     pub fn of(content: &[u8]) -> Self {
         Self(Sha256::digest(content).into())
     }
+
+    /// Hashes the content of many blocks, several at once, and hands their hashes to `take` in order.
+    pub fn of_each<'a>(blocks: impl Iterator<Item = &'a [u8]>, take: impl FnMut(Self)) {
+        lanes::hash_blocks(blocks, take);
+    }
 }
 
 impl Digest {
@@ -101,6 +108,16 @@ impl Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_hashed_together_are_as_one_by_one() {
+        for len in [0, 1, 511, 512, 5 * 512, 16 * 512 + 100, 33 * 512] {
+            let content: Vec<u8> = (0..len).map(|at: u32| (at * 31 % 251).to_le_bytes()[0]).collect();
+            let mut found = Vec::new();
+            BlockHash::of_each(content.chunks(512), |hash| found.push(hash));
+            assert_eq!(found, content.chunks(512).map(BlockHash::of).collect::<Vec<_>>());
+        }
+    }
 
     #[test]
     fn text_and_bytes_round_trip() {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use crate::units::{ByteLen, ByteOffset, SectorSize};
+use crate::units::{ByteLen, ByteOffset, ByteRange, SectorSize};
 
 /// Reads from a disk or a file, at any place, from several threads at once.
 pub trait ReadAt: Send + Sync + std::fmt::Debug {
@@ -25,6 +25,15 @@ pub trait ReadAt: Send + Sync + std::fmt::Debug {
     /// Returns the size of a logical sector, as far as the medium knows one.
     fn sector_size(&self) -> SectorSize {
         SectorSize::S512
+    }
+
+    /// Returns the first byte of `range` that may be something else than zero, or `None` where all of it is known to
+    /// read as zeros. Who does not know answers with the first byte of the range.
+    ///
+    /// # Errors
+    /// Whatever the medium says.
+    fn next_data(&self, range: ByteRange) -> io::Result<Option<ByteOffset>> {
+        Ok(Some(range.start))
     }
 }
 
@@ -95,5 +104,9 @@ impl<T: ReadAt + ?Sized> ReadAt for std::sync::Arc<T> {
 
     fn sector_size(&self) -> SectorSize {
         (**self).sector_size()
+    }
+
+    fn next_data(&self, range: ByteRange) -> io::Result<Option<ByteOffset>> {
+        (**self).next_data(range)
     }
 }

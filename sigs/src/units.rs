@@ -229,6 +229,7 @@ impl fmt::Display for BlockSize {
 
 /// A non-wrapping range of bytes of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ByteRange {
     /// Where the range begins.
     pub start: ByteOffset,

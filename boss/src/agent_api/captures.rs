@@ -193,6 +193,20 @@ pub(super) async fn finish(
     drop(wire);
     check(&mut conn, &capture, &manifest).await?;
     drop(conn);
+    if let Some(first) = manifest.bad_sectors().first() {
+        // What is missing from it exists nowhere else: a person decides before the disk is given away.
+        let (ranges, at) = (manifest.bad_sectors().len(), first.start);
+        let reason = format!(
+            "{} has sectors that cannot be read, in {ranges} places, the first at offset {at}: the saved state would \
+             be incomplete",
+            capture.disk_name
+        );
+        let mut tx = app.begin().await?;
+        advance(&app, &mut tx, &capture, CaptureEvent::Fail { class: FailureClass::Machine, reason }).await?;
+        tx.commit().await?;
+        app.changed.notify_waiters();
+        return Err(stale());
+    }
     let staging = Arc::clone(&app.staging);
     let Some(finished) = blocking(move || staging.finish(id, &contents)).await? else {
         // Frames that were acknowledged are gone: boss's machine crashed. Only another attempt brings them again.

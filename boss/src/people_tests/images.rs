@@ -4,13 +4,13 @@ use axum::http::{Method, StatusCode};
 use boss_api::user::UserRole;
 use boss_db::{PgPool, keys};
 use serde_json::{Value, json};
-use sigs::manifest::{ImageKind, MANIFEST_FORMAT, Manifest};
+use sigs::manifest::{ImageKind, Manifest, ManifestFormat};
 use sigs::map::Geometry;
 use sigs::seal::{BaseStatement, SealKind, Sealed, SigningKey};
 use sigs::zdi::{self, Contents};
 use sigs::{
-    BlockCount, BlockCounts, BlockSize, BlockState, ByteLen, ByteOffset, ChunkIndex, ChunkState, Digest, SectorSize,
-    SignatureWriter,
+    BlockCount, BlockCounts, BlockSize, BlockState, ByteLen, ByteOffset, ByteRange, ChunkIndex, ChunkState, Digest,
+    SectorSize, SignatureWriter,
 };
 
 use crate::test_support::{Answer, TestApp};
@@ -44,7 +44,7 @@ fn sample(chunks: u64) -> Sample {
         manifest: Vec::new(),
     };
     let manifest = Manifest {
-        format: MANIFEST_FORMAT.into(),
+        format: ManifestFormat::CURRENT,
         kind: ImageKind::Full,
         geometry,
         min_disk_bytes: geometry.disk_bytes,
@@ -61,6 +61,7 @@ fn sample(chunks: u64) -> Sample {
         map: Digest::of(&contents.stored_map),
         zstd_level: 3,
         partitions: Vec::new(),
+        bad_sectors: Some(Vec::new()),
         tool: "tests".into(),
     };
     contents.manifest = manifest.to_bytes();
@@ -222,6 +223,12 @@ async fn the_files_must_be_those_that_were_sealed(pool: PgPool) {
         statement.manifest = String::from_utf8(manifest.to_bytes()).unwrap();
     });
     desk.refused(&delta, "only a full image").await;
+    let incomplete = with(&|statement| {
+        let mut manifest = Manifest::parse(statement.manifest.as_bytes()).unwrap();
+        manifest.bad_sectors = Some(vec![ByteRange { start: ByteOffset::new(4096), len: ByteLen::new(512) }]);
+        statement.manifest = String::from_utf8(manifest.to_bytes()).unwrap();
+    });
+    desk.refused(&incomplete, "from offset 4096 on").await;
 
     let damaged = b"not an image at all, but stored".to_vec();
     desk.store(&damaged).await;

@@ -143,6 +143,12 @@ fn prove(
         }
         Err(error) => return Verdict::Refuted(format!("object {zdi}: {}", chain(&error))),
     };
+    if let Some(first) = rebuilt.manifest.bad_sectors().first() {
+        let at = first.start;
+        return Verdict::Refuted(format!(
+            "it is incomplete: sectors of the disk could not be read, from offset {at} on"
+        ));
+    }
     if rebuilt.root != expected {
         return Verdict::Refuted(format!("the stored bytes give the root {}, not {expected}", rebuilt.root));
     }

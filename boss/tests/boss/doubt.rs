@@ -55,6 +55,26 @@ async fn bytes_damaged_on_the_medium_hold_the_node_until_a_person_retries(pool: 
 }
 
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn a_disk_with_unreadable_sectors_is_held_and_never_taken_for_saved(pool: PgPool) {
+    let (site, id) = active(pool, &["pc1"], &["a"]).await;
+    request_swap_out(&site.app, id, site.user).await.unwrap();
+    let agent = site.agent("pc1", 1).await;
+    let upload = Upload::incomplete();
+    let order = agent.order().await;
+    agent.begin(&order).await.unwrap();
+    agent.offer(&order, &upload).await.unwrap();
+    for (digest, bytes) in &upload.frames {
+        agent.put(&order, *digest, bytes.clone()).await.unwrap();
+    }
+    assert_eq!(code(agent.finish(&order, &upload).await), ErrorCode::Stale);
+    let reason = site.until_held("pc1").await;
+    assert!(reason.contains("cannot be read") && reason.contains("offset 40960"), "{reason}");
+    site.until_state(id, ExperimentState::Held).await;
+    assert_eq!(site.power.boots_of("pc1"), 2, "no attempt is made by itself");
+    assert_eq!(site.count(SANITIZED).await, 0);
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
 async fn a_frame_damaged_on_the_way_is_refused_and_corruption_is_not_tried_again(pool: PgPool) {
     let (site, id) = active(pool, &["pc1"], &["a"]).await;
     request_swap_out(&site.app, id, site.user).await.unwrap();

@@ -525,6 +525,11 @@ impl Upload {
         Self::of(golden("delta.zdi"))
     }
 
+    /// A delta of a disk with sectors that could not be read.
+    pub(crate) fn incomplete() -> Self {
+        Self::of(golden("v2-incomplete.zdi"))
+    }
+
     fn of(file: Vec<u8>) -> Self {
         let container = Container::open(file).unwrap();
         let mut frames = Vec::new();

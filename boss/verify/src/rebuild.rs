@@ -50,7 +50,7 @@ pub fn rebuild<R: ReadAt, B: ReadAt>(
     };
     let mut frames =
         Frames { stored: &stored, current: None, next: 0, raw: Vec::new(), hashes: Vec::new(), bytes_read: 0 };
-    let mut runs = RunReader::new(&stored.map);
+    let mut runs = RunReader::new(&stored.map, &stored.manifest);
     let mut block = 0_u64;
     while let Some((from, blocks)) = runs.next_run()? {
         if blocks > geometry.blocks().get() - block {

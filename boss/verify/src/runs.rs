@@ -1,5 +1,7 @@
 //! The map of an image, read number by number (`docs/formats/zdi.md`).
 
+use sigs::manifest::{Manifest, ManifestFormat};
+
 use crate::container::VerifyError;
 
 /// Where a run of blocks comes from.
@@ -26,12 +28,28 @@ pub struct RunReader<'a> {
     bytes: std::slice::Iter<'a, u8>,
     block: u64,
     previous: Option<(From, u64)>,
+    unsaid: Option<Unsaid>,
+}
+
+/// Where the next stored run lies when the map does not say: behind the one before it. Format 2 only.
+#[derive(Clone, Copy, Debug)]
+struct Unsaid {
+    frame_blocks: u64,
+    frame: u64,
+    first: u64,
 }
 
 impl<'a> RunReader<'a> {
     /// Starts at the first block of the disk.
-    pub fn new(map: &'a [u8]) -> Self {
-        Self { bytes: map.iter(), block: 0, previous: None }
+    pub fn new(map: &'a [u8], manifest: &Manifest) -> Self {
+        let unsaid = match manifest.format {
+            ManifestFormat::V1 => None,
+            ManifestFormat::V2 => {
+                let frame_blocks = (1 << 20) / u64::from(manifest.geometry.block_size.bytes());
+                Some(Unsaid { frame_blocks, frame: 0, first: 0 })
+            }
+        };
+        Self { bytes: map.iter(), block: 0, previous: None, unsaid }
     }
 
     /// Returns the next run and its length in blocks, or `None` at the end of the map.
@@ -48,8 +66,16 @@ impl<'a> RunReader<'a> {
                 if self.number()? != 0 {
                     return Err(self.wrong("points into another pack, which this version does not have"));
                 }
-                From::Frame { frame: self.number()?, first: self.number()? }
+                let (frame, first) = (self.number()?, self.number()?);
+                if self.unsaid.is_some_and(|next| (next.frame, next.first) == (frame, first)) {
+                    return Err(self.wrong("a place that goes without saying"));
+                }
+                From::Frame { frame, first }
             }
+            4 => match self.unsaid {
+                Some(Unsaid { frame, first, .. }) => From::Frame { frame, first },
+                None => return Err(self.wrong("an origin that does not exist")),
+            },
             _ => return Err(self.wrong("an origin that does not exist")),
         };
         let blocks = self.number()?;
@@ -60,6 +86,11 @@ impl<'a> RunReader<'a> {
             return Err(self.wrong("a run that only continues the one before it"));
         }
         self.previous = Some((from, blocks));
+        if let (Some(next), From::Frame { frame, first }) = (&mut self.unsaid, from) {
+            let end = first.saturating_add(blocks);
+            let inside = end < next.frame_blocks;
+            (next.frame, next.first) = if inside { (frame, end) } else { (frame.saturating_add(1), 0) };
+        }
         self.block = self.block.checked_add(blocks).ok_or_else(|| self.wrong("past the end of the numbers"))?;
         Ok(Some((from, blocks)))
     }

@@ -87,7 +87,9 @@ impl WriteError {
                 RestoreError::Refused(Refusal::Cancelled) | RestoreError::Unfinished(RestoreFailure::Cancelled) => {
                     FailureClass::Transient
                 }
-                RestoreError::Refused(Refusal::Size { .. } | Refusal::Sectors { .. }) => FailureClass::Machine,
+                RestoreError::Refused(Refusal::Size { .. } | Refusal::Sectors { .. } | Refusal::Unfit(_)) => {
+                    FailureClass::Machine
+                }
                 RestoreError::Unfinished(failure) => match failure {
                     RestoreFailure::Image(_)
                     | RestoreFailure::NotZero { .. }

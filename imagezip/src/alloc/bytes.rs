@@ -1,4 +1,4 @@
-//! Little-endian integers out of untrusted bytes, by offset; `None` where the bytes end too early.
+//! Integers out of untrusted bytes, by offset; `None` where the bytes end too early. Little-endian unless named otherwise.
 
 /// Returns the `N` bytes at `at`.
 pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -25,6 +25,21 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     array(bytes, at).map(u64::from_le_bytes)
 }
 
+/// Returns the big-endian 16-bit number at `at`.
+pub(crate) fn be16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    array(bytes, at).map(u16::from_be_bytes)
+}
+
+/// Returns the big-endian 32-bit number at `at`.
+pub(crate) fn be32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    array(bytes, at).map(u32::from_be_bytes)
+}
+
+/// Returns the big-endian 64-bit number at `at`.
+pub(crate) fn be64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    array(bytes, at).map(u64::from_be_bytes)
+}
+
 /// Returns true if `magic` stands at `at`.
 pub(crate) fn has(bytes: &[u8], at: usize, magic: &[u8]) -> bool {
     bytes.get(at..).is_some_and(|rest| rest.starts_with(magic))
@@ -43,6 +58,10 @@ mod tests {
         assert_eq!(u64_at(&bytes, 1), Some(0x0908_0706_0504_0302));
         assert_eq!(u64_at(&bytes, 2), None);
         assert_eq!(u16_at(&bytes, usize::MAX), None);
+        assert_eq!(be16_at(&bytes, 7), Some(0x0809));
+        assert_eq!(be32_at(&bytes, 1), Some(0x0203_0405));
+        assert_eq!(be64_at(&bytes, 1), Some(0x0203_0405_0607_0809));
+        assert_eq!(be64_at(&bytes, 2), None);
         assert!(has(&bytes, 7, &[8, 9]));
         assert!(!has(&bytes, 8, &[9, 10]));
         assert!(!has(&bytes, 10, &[]));

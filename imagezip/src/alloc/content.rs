@@ -7,6 +7,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sigs::ByteRange;
 
 use super::bytes::{has, u16_at, u32_at};
 use super::doubt::SurveyError;
@@ -21,6 +22,8 @@ pub enum Content {
     Ext2,
     Ext3,
     Ext4,
+    /// A journal of ext3 or ext4 that has a device of its own.
+    ExtJournal,
     Swap,
     Luks,
     Lvm2,
@@ -53,6 +56,7 @@ impl fmt::Display for Content {
             Self::Ext2 => "ext2",
             Self::Ext3 => "ext3",
             Self::Ext4 => "ext4",
+            Self::ExtJournal => "an ext journal",
             Self::Swap => "swap",
             Self::Luks => "LUKS",
             Self::Lvm2 => "LVM2",
@@ -121,6 +125,19 @@ const ZFS_MAGIC: u32 = 0x00ba_b10c;
 
 /// Returns every owner other than ext and swap whose mark is in the window, each once.
 pub(crate) fn foreign(window: &Window<'_>) -> Result<Vec<Content>, SurveyError> {
+    let mut found = foreign_at_start(window)?;
+    if !md_at_end(window)?.is_empty() && !found.contains(&Content::Md) {
+        found.push(Content::Md);
+    }
+    // The boot code of FAT and NTFS stands where a partition table would.
+    if found.is_empty() && mbr::fills_table(&window.fetch(0, 512)?) {
+        found.push(Content::PartitionTable);
+    }
+    Ok(found)
+}
+
+/// Returns every owner other than ext and swap whose mark is at its start, each once.
+pub(crate) fn foreign_at_start(window: &Window<'_>) -> Result<Vec<Content>, SurveyError> {
     let mut found = Vec::new();
     for (content, offset, magic) in MAGICS {
         let bytes = window.fetch(*offset, u64::try_from(magic.len()).unwrap_or(0))?;
@@ -128,15 +145,8 @@ pub(crate) fn foreign(window: &Window<'_>) -> Result<Vec<Content>, SurveyError> 
             found.push(*content);
         }
     }
-    if is_md_at_end(window)? && !found.contains(&Content::Md) {
-        found.push(Content::Md);
-    }
     if is_zfs(window)? {
         found.push(Content::Zfs);
-    }
-    // The boot code of FAT and NTFS stands where a partition table would.
-    if found.is_empty() && mbr::fills_table(&window.fetch(0, 512)?) {
-        found.push(Content::PartitionTable);
     }
     Ok(found)
 }
@@ -150,7 +160,9 @@ pub(crate) fn ext_claim(superblock: &[u8]) -> Option<Content> {
     let incompat = u32_at(superblock, 0x60)?;
     let ro_compat = u32_at(superblock, 0x64)?;
     // What ext3 knows: filetype, recover, journal_dev, meta_bg; sparse_super, large_file, btree_dir.
-    Some(if incompat & !0x1E != 0 || ro_compat & !0x7 != 0 {
+    Some(if incompat & 0x8 != 0 {
+        Content::ExtJournal
+    } else if incompat & !0x1E != 0 || ro_compat & !0x7 != 0 {
         Content::Ext4
     } else if compat & 0x4 != 0 {
         Content::Ext3
@@ -159,17 +171,18 @@ pub(crate) fn ext_claim(superblock: &[u8]) -> Option<Content> {
     })
 }
 
-/// Versions 0.90 and 1.0 of the md superblock stand at the end of a member.
-fn is_md_at_end(window: &Window<'_>) -> Result<bool, SurveyError> {
-    let len = window.range().len.get();
-    let v0 = (len & !0xFFFF).checked_sub(0x1_0000);
-    let v1 = (len / 512).checked_sub(16).map(|sector| (sector & !7) * 512);
+/// Returns where on the underlying disk versions 0.90 and 1.0 of the md superblock stand: at the end of a member.
+pub(crate) fn md_at_end(window: &Window<'_>) -> Result<Vec<u64>, SurveyError> {
+    let ByteRange { start, len } = window.range();
+    let v0 = (len.get() & !0xFFFF).checked_sub(0x1_0000);
+    let v1 = (len.get() / 512).checked_sub(16).map(|sector| (sector & !7) * 512);
+    let mut found = Vec::new();
     for offset in [v0, v1].into_iter().flatten() {
         if has(&window.fetch(offset, 4)?, 0, MD_MAGIC) {
-            return Ok(true);
+            found.push(start.get().saturating_add(offset));
         }
     }
-    Ok(false)
+    Ok(found)
 }
 
 /// The first label of a ZFS device holds a ring of uberblocks; some are never written, so all are looked at.

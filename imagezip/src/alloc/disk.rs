@@ -6,10 +6,11 @@ use sigs::{ByteLen, ByteRange, SectorSize};
 use super::content::Content;
 use super::doubt::{Doubt, Stop, SurveyError};
 use super::filesystem::{Evidence, FileSystem, Probed, probe};
-use super::ranges::{RangeList, total};
 use super::table::{self, Kind, Partition, TableKind};
 use super::window::Window;
+use crate::extents::{Extents, ExtentsBuilder};
 use crate::io::ReadAt;
+use crate::io::patient::Patient;
 
 /// The number of what stands for the disk itself, as in Linux.
 pub const WHOLE_DISK: u32 = 0;
@@ -19,6 +20,18 @@ pub const WHOLE_DISK: u32 = 0;
 pub struct SurveyOptions {
     /// Believe nothing: everything is data.
     pub raw: bool,
+    /// What it means when the table or the metadata of a file system cannot be read.
+    pub unreadable: Unreadable,
+}
+
+/// What a survey does about sectors it needs and cannot read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It ends with an error.
+    #[default]
+    Fail,
+    /// Nothing is proved, so the partition, or the disk, is data.
+    Whole,
 }
 
 /// What is allocated on a disk, and why the rest is not.
@@ -32,7 +45,7 @@ pub struct Survey {
     /// of number [`WHOLE_DISK`]. Extended partitions are not listed, only the logical ones inside.
     pub partitions: Vec<PartitionReport>,
     /// What is allocated: sorted, merged, inside the disk. Everything between and behind the partitions is in it.
-    pub allocated: Vec<ByteRange>,
+    pub allocated: Extents,
 }
 
 /// What was found out about a partition.
@@ -73,6 +86,7 @@ pub enum Treatment {
 /// # Errors
 /// [`SurveyError::Read`] when the disk cannot be read. Strange content is no error: what holds it is data.
 pub fn survey(disk: &dyn ReadAt, options: SurveyOptions) -> Result<Survey, SurveyError> {
+    let disk: &dyn ReadAt = &Patient(disk);
     let whole = Window::whole(disk);
     let medium = disk.sector_size();
     if options.raw {
@@ -80,7 +94,11 @@ pub fn survey(disk: &dyn ReadAt, options: SurveyOptions) -> Result<Survey, Surve
     }
     let table = match table::read(&whole, medium) {
         Ok(table) => table,
-        Err(Stop::Read(error)) => return Err(error),
+        Err(Stop::Read(error)) => {
+            let doubt = options.unreadable.doubt(error)?;
+            let kind = TableKind::Doubtful { reason: doubt.to_string() };
+            return Ok(all_data(&whole, medium, kind, &doubt));
+        }
         Err(Stop::Doubt(doubt)) => {
             let kind = TableKind::Doubtful { reason: doubt.to_string() };
             return Ok(all_data(&whole, medium, kind, &doubt));
@@ -90,17 +108,20 @@ pub fn survey(disk: &dyn ReadAt, options: SurveyOptions) -> Result<Survey, Surve
         Some(table) => (table.sector_size, table.kind, table.partitions),
         None => (medium, TableKind::None, vec![itself(&whole)]),
     };
-    let mut allocated = RangeList::new();
+    let mut allocated = ExtentsBuilder::new();
     let mut reports = Vec::new();
     let mut behind = 0;
     for partition in partitions {
         let start = partition.range.start.get();
         // The table was checked against the disk; a partition that is not a part of it is data like any gap.
         let Some(window) = Window::new(disk, partition.range) else { continue };
-        let found = probe(&window, &partition.kind)?;
+        let found = match probe(&window, &partition.kind) {
+            Ok(found) => found,
+            Err(error) => Probed::Doubted(Content::Unknown, options.unreadable.doubt(error)?),
+        };
         let (report, ranges) = report(&partition, &found);
         allocated.push(behind, start);
-        for range in ranges {
+        for range in &ranges {
             let from = start.saturating_add(range.start.get());
             allocated.push(from, from.saturating_add(range.len.get()));
         }
@@ -108,7 +129,17 @@ pub fn survey(disk: &dyn ReadAt, options: SurveyOptions) -> Result<Survey, Surve
         reports.push(report);
     }
     allocated.push(behind, disk.len().get());
-    Ok(Survey { sector_size, table, partitions: reports, allocated: allocated.into_vec() })
+    Ok(Survey { sector_size, table, partitions: reports, allocated: allocated.finish() })
+}
+
+impl Unreadable {
+    /// Returns the doubt that takes the place of an error, or the error.
+    fn doubt(self, error: SurveyError) -> Result<Doubt, SurveyError> {
+        match (self, error) {
+            (Self::Fail, error) => Err(error),
+            (Self::Whole, SurveyError::Read { offset, .. }) => Ok(Doubt::Unreadable { offset }),
+        }
+    }
 }
 
 /// Returns where a partition lies, [`WHOLE_DISK`] included; `None` when there is none of that number or the
@@ -146,12 +177,11 @@ fn all_data(whole: &Window<'_>, sector_size: SectorSize, table: TableKind, doubt
         treatment: Treatment::Whole { reason: doubt.to_string() },
         allocated: range.len,
     };
-    let allocated = Some(range).filter(|range| !range.len.is_zero()).into_iter().collect();
-    Survey { sector_size, table, partitions: vec![report], allocated }
+    Survey { sector_size, table, partitions: vec![report], allocated: Extents::of(range) }
 }
 
 /// Returns the report on a partition and what is allocated of it, in bytes from its start.
-fn report(partition: &Partition, found: &Probed) -> (PartitionReport, Vec<ByteRange>) {
+fn report(partition: &Partition, found: &Probed) -> (PartitionReport, Extents) {
     let (content, treatment, ranges) = match found {
         Probed::Proven(file_system) => {
             let ranges = allocated_of(file_system.as_ref(), partition.range.len);
@@ -159,7 +189,7 @@ fn report(partition: &Partition, found: &Probed) -> (PartitionReport, Vec<ByteRa
         }
         Probed::Doubted(content, doubt) => {
             let all = ByteRange { start: sigs::ByteOffset::ZERO, len: partition.range.len };
-            (*content, Treatment::Whole { reason: doubt.to_string() }, vec![all])
+            (*content, Treatment::Whole { reason: doubt.to_string() }, Extents::of(all))
         }
     };
     let report = PartitionReport {
@@ -168,17 +198,17 @@ fn report(partition: &Partition, found: &Probed) -> (PartitionReport, Vec<ByteRa
         kind: partition.kind.name.clone(),
         content,
         treatment,
-        allocated: total(&ranges),
+        allocated: ranges.total(),
     };
     (report, ranges)
 }
 
 /// Collects what a file system says, kept inside its partition whatever it says.
-fn allocated_of(file_system: &dyn FileSystem, partition: ByteLen) -> Vec<ByteRange> {
-    let mut list = RangeList::new();
+fn allocated_of(file_system: &dyn FileSystem, partition: ByteLen) -> Extents {
+    let mut list = ExtentsBuilder::new();
     for range in file_system.allocated() {
         let end = range.start.get().saturating_add(range.len.get());
         list.push(range.start.get(), end.min(partition.get()));
     }
-    list.into_vec()
+    list.finish()
 }

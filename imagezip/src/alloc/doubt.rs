@@ -4,10 +4,15 @@ use std::io;
 
 use sigs::ByteOffset;
 
+use super::btrfs::BtrfsDoubt;
 use super::content::Content;
 use super::ext::ExtDoubt;
+use super::fat::FatDoubt;
+use super::jbd2::JournalDoubt;
+use super::lvm::LvmDoubt;
 use super::swap::SwapDoubt;
 use super::table::TableDoubt;
+use super::xfs::XfsDoubt;
 
 /// The survey could not be finished, because the disk could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -29,9 +34,24 @@ pub enum Doubt {
     /// An ext file system that is not clean, not valid, or not understood.
     #[error(transparent)]
     Ext(#[from] ExtDoubt),
+    /// The journal of an ext file system that was in use, and is not understood.
+    #[error(transparent)]
+    Journal(#[from] JournalDoubt),
+    /// A btrfs that is not valid or not understood.
+    #[error(transparent)]
+    Btrfs(#[from] BtrfsDoubt),
+    /// An XFS file system that is not valid, or not understood.
+    #[error(transparent)]
+    Xfs(#[from] XfsDoubt),
+    /// A FAT volume that is not clean or not valid.
+    #[error(transparent)]
+    Fat(#[from] FatDoubt),
     /// A swap area that is not plain.
     #[error(transparent)]
     Swap(#[from] SwapDoubt),
+    /// An LVM2 physical volume, or a logical volume, that is not plain or not valid.
+    #[error(transparent)]
+    Lvm(#[from] LvmDoubt),
     /// A partition table that cannot be trusted.
     #[error(transparent)]
     Table(#[from] TableDoubt),
@@ -51,9 +71,21 @@ pub enum Doubt {
         /// What was recognised.
         content: Content,
     },
+    /// Something encrypted: what is free in it looks like what is not.
+    #[error("{0} is encrypted, so nothing in it can be told to be free, and nothing of it compresses")]
+    Encrypted(Content),
+    /// A file system of which another partition has hashes of every block.
+    #[error("the disk has a partition of hashes that may cover its free blocks too")]
+    Hashed,
     /// A recognised owner whose allocation is not read.
     #[error("{0} is not read for what it has allocated")]
     NotRead(Content),
+    /// What says how much is allocated cannot be read.
+    #[error("the disk cannot be read at byte {offset}")]
+    Unreadable {
+        /// Where on the disk the read began.
+        offset: ByteOffset,
+    },
     /// Nothing known.
     #[error("nothing known is in it")]
     Unknown,

@@ -5,12 +5,16 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sigs::{BlockSize, ByteLen, ByteRange};
 
+use super::btrfs::{Btrfs, BtrfsChecksum};
 use super::content::{self, Content};
 use super::doubt::{Doubt, Stop, SurveyError};
 use super::ext::Ext;
+use super::fat::{Fat, FatKind};
+use super::lvm::{Lvm, VolumeReport};
 use super::swap::Swap;
 use super::table::{Kind, Purpose};
 use super::window::Window;
+use super::xfs::Xfs;
 
 /// Knowledge of one kind of file system: what it has allocated, proven when the value was made.
 pub trait FileSystem: fmt::Debug {
@@ -39,6 +43,46 @@ pub enum Evidence {
         groups: u64,
         /// How many of them have no bitmap yet, only metadata.
         uninit_groups: u64,
+        /// What the log of a file system that was in use has; it is counted in, and not replayed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        journal: Option<ReplayedLog>,
+        /// How much is free.
+        free: ByteLen,
+    },
+    /// The extent tree of a btrfs agrees with its block groups, and those with the superblock; chunks and device
+    /// extents agree.
+    BtrfsExtents {
+        /// What protects the tree blocks.
+        checksums: BtrfsChecksum,
+        /// The size of a tree block.
+        node_size: BlockSize,
+        /// How many chunks there are.
+        chunks: u64,
+        /// Whether there is a tree log, whose blocks and extents are allocated too.
+        log: bool,
+        /// How much is free.
+        free: ByteLen,
+    },
+    /// In each allocation group of an XFS file system both trees of free space agree with each other and their header,
+    /// and the headers with the superblock.
+    XfsTrees {
+        /// Whether checksums protect them besides the counts: version 5 of the format.
+        checksums: bool,
+        /// The size of a block of the file system.
+        block_size: BlockSize,
+        /// How many allocation groups there are.
+        groups: u64,
+        /// Whether the log had to be replayed.
+        log: XfsLog,
+        /// How much is free.
+        free: ByteLen,
+    },
+    /// The two tables of a FAT volume are the same, and all chains in them are possible.
+    FatTables {
+        /// The width of the entries.
+        kind: FatKind,
+        /// The size of a cluster.
+        cluster_size: ByteLen,
         /// How much is free.
         free: ByteLen,
     },
@@ -48,6 +92,81 @@ pub enum Evidence {
         page_size: BlockSize,
         /// How much is free.
         free: ByteLen,
+    },
+    /// The metadata of an LVM2 group: what belongs to no volume is free, and what is proven free in a volume.
+    LvmExtents {
+        /// The name of the group.
+        group: String,
+        /// The size of an extent.
+        extent_size: ByteLen,
+        /// How much is free, in volumes and outside.
+        free: ByteLen,
+        /// What is in its volumes.
+        volumes: Vec<VolumeReport>,
+    },
+}
+
+impl Evidence {
+    /// Reads what a manifest says, or nothing when it is not known here.
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// Returns the volumes inside, each with its own treatment.
+    pub fn volumes(&self) -> &[VolumeReport] {
+        let Self::LvmExtents { volumes, .. } = self else { return &[] };
+        volumes
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("free space proven")?;
+        match self {
+            Self::ExtBitmaps { journal: Some(log), .. } => {
+                let ReplayedLog { transactions, blocks, fast_commits, .. } = log;
+                write!(f, "; it was in use, and its log counts as replayed: {transactions} transactions")?;
+                if *fast_commits > 0 {
+                    write!(f, ", {fast_commits} fast commits")?;
+                }
+                write!(f, ", {blocks} blocks")
+            }
+            Self::XfsTrees { log: XfsLog::Replayed { transactions }, .. } => {
+                write!(f, "; it was in use, and its log counts as replayed: {transactions} transactions")
+            }
+            Self::ExtBitmaps { .. }
+            | Self::BtrfsExtents { .. }
+            | Self::FatTables { .. }
+            | Self::XfsTrees { .. }
+            | Self::SwapHeader { .. }
+            | Self::LvmExtents { .. } => Ok(()),
+        }
+    }
+}
+
+/// What replaying the log of an ext file system would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayedLog {
+    /// How many transactions are complete.
+    pub transactions: u32,
+    /// To how many places they write.
+    pub blocks: u64,
+    /// How many of their blocks are not written, because they were revoked.
+    pub revoked: u64,
+    /// How many fast commits follow them.
+    pub fast_commits: u32,
+}
+
+/// What the log of an XFS file system held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XfsLog {
+    /// The file system was unmounted.
+    Clean,
+    /// It was not; what is free is so before and after a replay.
+    Replayed {
+        /// How many transactions a replay applies.
+        transactions: u64,
     },
 }
 
@@ -88,12 +207,30 @@ pub(crate) fn probe(window: &Window<'_>, kind: &Kind) -> Result<Probed, SurveyEr
             return Ok(Probed::Doubted(Content::Several, doubt));
         }
     };
-    let read = match (owner, kind.purpose) {
+    // A logical volume may hold what a partition of Linux may, except volumes again: that would be a recursion.
+    let (nested, purpose) = match kind.purpose {
+        Purpose::Volume => (true, Purpose::Linux),
+        other => (false, other),
+    };
+    let read = match (owner, purpose) {
+        (Content::Luks | Content::Bitlocker, _) => Err(Stop::Doubt(Doubt::Encrypted(owner))),
+        (_, Purpose::Hashed) => Err(Stop::Doubt(Doubt::Hashed)),
         (Content::Ext2 | Content::Ext3 | Content::Ext4, Purpose::Linux) => Ext::read(window).map(boxed),
+        (Content::Btrfs, Purpose::Linux) => Btrfs::read(window).map(boxed),
+        (Content::Xfs, Purpose::Linux) => Xfs::read(window).map(boxed),
+        (Content::Fat, Purpose::Linux | Purpose::Efi) => Fat::read(window).map(boxed),
         (Content::Swap, Purpose::Linux | Purpose::Swap) => Swap::read(window).map(boxed),
-        (Content::Ext2 | Content::Ext3 | Content::Ext4 | Content::Swap, _) => {
-            Err(Stop::Doubt(Doubt::Kind { kind: kind.name.clone(), content: owner }))
-        }
+        (Content::Lvm2, Purpose::Linux | Purpose::Lvm) if !nested => Lvm::read(window).map(boxed),
+        (
+            Content::Ext2
+            | Content::Ext3
+            | Content::Ext4
+            | Content::Btrfs
+            | Content::Xfs
+            | Content::Fat
+            | Content::Swap,
+            _,
+        ) => Err(Stop::Doubt(Doubt::Kind { kind: kind.name.clone(), content: owner })),
         (other, _) => Err(Stop::Doubt(Doubt::NotRead(other))),
     };
     match read {

@@ -3,9 +3,11 @@
 //! A table is believed as a whole or not at all. The rules follow what Linux sees, because that is what the
 //! user's system saw, and are stricter wherever two readings are possible.
 
+pub mod backup;
 pub mod gpt;
 pub mod kind;
 pub mod mbr;
+mod whole;
 
 use serde::{Deserialize, Serialize};
 use sigs::{ByteLen, ByteOffset, ByteRange, SectorSize};
@@ -75,9 +77,12 @@ pub enum TableDoubt {
     /// The chain does not end.
     #[error("the chain of logical partitions is a loop or too long")]
     Loop,
-    /// The DOS table protects a GPT and has partitions of its own.
-    #[error("the partition table is a hybrid of MBR and GPT")]
-    Hybrid,
+    /// The DOS table protects a GPT and has a partition that is none of the GPT.
+    #[error("the partition table is a hybrid of MBR and GPT, which disagree on partition {number} of the MBR")]
+    Hybrid {
+        /// The partition in the DOS table.
+        number: u32,
+    },
     /// There is a protective entry but no valid GPT.
     #[error("a GPT is announced, but neither of its copies is valid: {primary}; {backup}")]
     NoGpt {
@@ -136,13 +141,12 @@ pub(crate) fn read(disk: &Window<'_>, medium: SectorSize) -> Result<Option<Table
         return Err(TableDoubt::Unprotected.into());
     }
     let (kind, sector_size, places) = if protective {
-        if entries.iter().flatten().count() > 1 {
-            return Err(TableDoubt::Hybrid.into());
-        }
         if !entries.iter().flatten().any(mbr::Entry::protects) {
             return Err(TableDoubt::Unprotected.into());
         }
-        read_gpt(disk, primary, medium)?
+        let (kind, sector_size, mut places) = read_gpt(disk, primary, medium)?;
+        mbr::reconcile(&entries, sector_size, &mut places)?;
+        (kind, sector_size, places)
     } else if entries.iter().flatten().next().is_some() {
         (TableKind::Mbr, medium, mbr::places(disk, medium, &entries)?)
     } else if gpt::find_backup(disk, medium)?.is_ok() {
@@ -151,8 +155,19 @@ pub(crate) fn read(disk: &Window<'_>, medium: SectorSize) -> Result<Option<Table
     } else {
         return Ok(None);
     };
-    refuse_whole(disk)?;
-    Ok(Some(Table { kind, sector_size, partitions: checked(disk.range().len, places)? }))
+    let mut partitions = checked(disk.range().len, places)?;
+    whole::refuse(disk, &partitions)?;
+    settle_hashes(&mut partitions);
+    Ok(Some(Table { kind, sector_size, partitions }))
+}
+
+/// Decides whether what may be covered by hashes is: a table with a partition of hashes says so.
+fn settle_hashes(partitions: &mut [Partition]) {
+    let hashes = partitions.iter().any(|partition| partition.kind.purpose == Purpose::Verity);
+    let settled = if hashes { Purpose::Hashed } else { Purpose::Linux };
+    for partition in partitions.iter_mut().filter(|partition| partition.kind.purpose == Purpose::System) {
+        partition.kind.purpose = settled;
+    }
 }
 
 fn read_gpt(
@@ -182,17 +197,6 @@ fn read_gpt(
         }
         Err(backup) => Err(TableDoubt::NoGpt { primary: invalid, backup: backup.to_string() }.into()),
     }
-}
-
-/// A superblock for the whole disk next to a table: one of them is stale.
-fn refuse_whole(disk: &Window<'_>) -> Result<(), Stop> {
-    if let Some(content) = content::ext_claim(&disk.fetch(super::ext::SUPERBLOCK_AT, 1024)?) {
-        return Err(TableDoubt::AlsoWhole(content).into());
-    }
-    if super::swap::claims(disk)? {
-        return Err(TableDoubt::AlsoWhole(content::Content::Swap).into());
-    }
-    Ok(())
 }
 
 /// Returns the partitions in disk order, proved to be inside the disk, apart from each other and from the table.

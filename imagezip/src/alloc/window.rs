@@ -64,6 +64,14 @@ impl ReadAt for Window<'_> {
     fn sector_size(&self) -> SectorSize {
         self.disk.sector_size()
     }
+
+    fn next_data(&self, range: ByteRange) -> io::Result<Option<ByteOffset>> {
+        let Some(start) = self.range.start.checked_add(ByteLen::new(range.start.get())) else {
+            return Ok(Some(range.start));
+        };
+        let found = self.disk.next_data(ByteRange { start, len: range.len })?;
+        Ok(found.map(|found| ByteOffset::new(found.get().saturating_sub(self.range.start.get()))))
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use sigs::image_map::{ImageMap, MapBuilder, Origin, Run};
-use sigs::{BlockCount, BlockCounts, ByteLen, CHUNK_BYTES, ChunkIndex, Geometry, Root, SignatureWriter};
+use sigs::manifest::ManifestFormat;
+use sigs::{BlockCount, BlockCounts, CHUNK_BYTES, ChunkIndex, Geometry, Root, SignatureWriter};
 
 use super::CaptureError;
 use super::scan::{Place, Scanned};
@@ -20,14 +21,13 @@ pub(super) struct Collector<'a> {
     frame: u32,
 }
 
-/// Blocks counted, and how far the state reaches.
+/// Blocks counted.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     data: u64,
     zero: u64,
     free: u64,
     stored: u64,
-    used_blocks: u64,
 }
 
 /// Everything that was collected, once all chunks were taken.
@@ -36,13 +36,13 @@ pub(super) struct Collection {
     pub(super) map: ImageMap,
     pub(super) counts: BlockCounts,
     pub(super) stored_blocks: u64,
-    pub(super) min_disk_bytes: ByteLen,
 }
 
 impl<'a> Collector<'a> {
     pub(super) fn new(geometry: Geometry, signature: &'a mut (dyn Write + Send)) -> Result<Self, CaptureError> {
         let signature = SignatureWriter::new(signature, geometry).map_err(CaptureError::Signature)?;
-        let (map, counts) = (MapBuilder::default(), Counts::default());
+        let encoding = ManifestFormat::CURRENT.map_encoding(geometry.block_size);
+        let (map, counts) = (MapBuilder::new(encoding), Counts::default());
         Ok(Self { geometry, signature, map, counts, next_chunk: 0, pending: Vec::new(), pending_blocks: 0, frame: 0 })
     }
 
@@ -57,13 +57,9 @@ impl<'a> Collector<'a> {
         self.skip_to(scanned.chunk.get());
         self.signature.push_summarised(&scanned.state, scanned.summary).map_err(CaptureError::Signature)?;
         self.next_chunk = scanned.chunk.get() + 1;
-        let first = self.geometry.first_block(scanned.chunk).get();
         let mut at = 0_u32;
         for (place, blocks) in &scanned.runs {
             let count = u64::from(*blocks);
-            if *place != Place::Free {
-                self.counts.used_blocks = first + u64::from(at) + count;
-            }
             match place {
                 Place::Free => self.count_free(count),
                 Place::Zero => {
@@ -97,15 +93,13 @@ impl<'a> Collector<'a> {
             self.emit(emit)?;
         }
         let (_, _, root) = self.signature.finish().map_err(CaptureError::Signature)?;
-        let Counts { data, zero, free, stored, used_blocks } = self.counts;
+        let Counts { data, zero, free, stored } = self.counts;
         let count = BlockCount::new;
-        let used = used_blocks.saturating_mul(u64::from(self.geometry.block_size.bytes()));
         Ok(Collection {
             root,
             map: self.map.finish(),
             counts: BlockCounts { data: count(data), zero: count(zero), free: count(free) },
             stored_blocks: stored,
-            min_disk_bytes: ByteLen::new(used.min(self.geometry.disk_bytes.get())),
         })
     }
 

@@ -21,7 +21,6 @@ pub(super) struct Finished {
     pub(super) map: ImageMap,
     pub(super) counts: BlockCounts,
     pub(super) stored_blocks: u64,
-    pub(super) min_disk_bytes: ByteLen,
     pub(super) frames: Vec<FrameRecord>,
 }
 
@@ -210,7 +209,6 @@ impl Foreman<'_> {
             map: done.map,
             counts: done.counts,
             stored_blocks: done.stored_blocks,
-            min_disk_bytes: done.min_disk_bytes,
             frames: Vec::new(),
         })
     }

@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use sigs::map::ChunkSummary;
-use sigs::{BlockHash, BlockState, ByteLen, ByteOffset, ByteRange, ChunkIndex, ChunkState, Geometry, ReadAt};
+use sigs::{
+    BlockHash, BlockKind, BlockState, ByteLen, ByteOffset, ByteRange, ChunkIndex, ChunkState, Geometry, ReadAt,
+};
 
 use super::{Base, CaptureError};
 use crate::control::Control;
@@ -47,8 +49,33 @@ pub(super) struct Scanned {
 pub(super) struct Scratch {
     buffer: Vec<u8>,
     occupied: Vec<bool>,
+    kinds: Vec<BlockKind>,
+    hashes: Vec<BlockHash>,
     states: Vec<BlockState>,
     places: Vec<Place>,
+}
+
+impl Scratch {
+    /// Finds out what each block of `block` bytes in the buffer is. Those with data are hashed together.
+    fn classify(&mut self, block: usize) {
+        let Self { buffer, occupied, kinds, hashes, states, .. } = self;
+        kinds.clear();
+        kinds.extend(buffer.chunks(block).zip(occupied).map(|(content, occupied)| match *occupied {
+            false => BlockKind::Free,
+            true if is_zero(content) => BlockKind::Zero,
+            true => BlockKind::Data,
+        }));
+        hashes.clear();
+        let data = buffer.chunks(block).zip(&*kinds).filter(|(_, kind)| **kind == BlockKind::Data);
+        BlockHash::of_each(data.map(|(content, _)| content), |hash| hashes.push(hash));
+        let mut hashes = hashes.iter();
+        states.clear();
+        states.extend(kinds.iter().filter_map(|kind| match kind {
+            BlockKind::Free => Some(BlockState::Free),
+            BlockKind::Zero => Some(BlockState::Zero),
+            BlockKind::Data => hashes.next().copied().map(BlockState::Data),
+        }));
+    }
 }
 
 impl Job<'_> {
@@ -62,16 +89,15 @@ impl Job<'_> {
     ) -> Result<Scanned, CaptureError> {
         let (start, len) = self.geometry.chunk_range(chunk).ok_or(CaptureError::TooLarge { what: "chunks" })?;
         let range = ByteRange { start, len };
+        if self.is_hole(range)? {
+            self.control.progress.add_done(len);
+            let blocks = self.geometry.blocks_in_chunk(chunk).unwrap_or(0);
+            let (state, runs) = (ChunkState::Zero, vec![(Place::Zero, blocks)]);
+            return Ok(Scanned { chunk, summary: state.summarise(), state, runs, content: None });
+        }
         let read = self.read(range, scratch)?;
         let block = self.geometry.block_size.as_usize();
-        scratch.states.clear();
-        for (content, occupied) in scratch.buffer.chunks(block).zip(&scratch.occupied) {
-            scratch.states.push(match (occupied, *occupied && is_zero(content)) {
-                (false, _) => BlockState::Free,
-                (true, true) => BlockState::Zero,
-                (true, false) => BlockState::Data(BlockHash::of(content)),
-            });
-        }
+        scratch.classify(block);
         let state = ChunkState::from_states(&scratch.states);
         let summary = state.summarise();
         self.locate(chunk, summary, scratch)?;
@@ -82,6 +108,16 @@ impl Job<'_> {
         self.control.progress.add_done(read);
         self.control.progress.add_changed(ByteLen::new(u64::from(stored) * block_bytes));
         Ok(Scanned { chunk, state, summary, runs, content })
+    }
+
+    /// Returns true when all of a chunk is allocated and the source knows, without reading it, that it is zeros.
+    fn is_hole(&self, range: ByteRange) -> Result<bool, CaptureError> {
+        if !self.layout.within(range).eq([range]) {
+            return Ok(false);
+        }
+        let data = self.source.next_data(range);
+        let data = data.map_err(|source| CaptureError::Read { offset: range.start, len: range.len, source })?;
+        Ok(data.is_none())
     }
 
     /// Reads the allocated parts of a chunk and marks the blocks they touch; the rest of those blocks becomes zeros.

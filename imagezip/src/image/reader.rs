@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use sigs::{BlockSize, ByteLen};
-use zstd::bulk::Decompressor;
 
-use super::{Chain, Content, Image, ImageError, PlanRun, Verified, read_checked};
+use super::expand::Expander;
+use super::{Chain, Content, Image, ImageError, PlanRun, Verified};
 
 /// How many expanded frames a reader keeps for each image of its chain.
 const KEPT_FOR_EACH_IMAGE: usize = 2;
@@ -18,8 +18,7 @@ pub struct ContentReader<'a> {
     chain: &'a Chain<Verified>,
     block_size: BlockSize,
     kept: VecDeque<(usize, u32, Vec<u8>)>,
-    stored: Vec<u8>,
-    zstd: Option<Decompressor<'static>>,
+    expander: Expander,
 }
 
 impl std::fmt::Debug for ContentReader<'_> {
@@ -32,7 +31,7 @@ impl<'a> ContentReader<'a> {
     /// Makes a reader.
     pub fn new(chain: &'a Chain<Verified>) -> Self {
         let block_size = chain.geometry().block_size;
-        Self { chain, block_size, kept: VecDeque::new(), stored: Vec::new(), zstd: None }
+        Self { chain, block_size, kept: VecDeque::new(), expander: Expander::default() }
     }
 
     /// Returns the content of a run of the chain's plan, or nothing when it is not DATA.
@@ -63,26 +62,11 @@ impl<'a> ContentReader<'a> {
                 let full = self.kept.len() >= KEPT_FOR_EACH_IMAGE * self.chain.images().len();
                 let oldest = if full { self.kept.pop_front() } else { None };
                 let mut raw = oldest.map(|(_, _, raw)| raw).unwrap_or_default();
-                self.expand(source, frame, &mut raw)?;
+                self.expander.expand(source, frame, &mut raw)?;
                 (image, frame, raw)
             }
         };
         self.kept.push_back(kept);
         Ok(self.kept.back().map_or(&[], |(_, _, raw)| raw))
-    }
-
-    fn expand(&mut self, source: &Image, frame: u32, raw: &mut Vec<u8>) -> Result<(), ImageError> {
-        let expected = read_checked(source, frame, &mut self.stored)?;
-        let wrong = |reason: String| ImageError::Expand { name: source.name.clone(), frame, reason };
-        let len = expected.to_usize().ok_or_else(|| wrong("is larger than memory".to_owned()))?;
-        let zstd = match &mut self.zstd {
-            Some(zstd) => zstd,
-            empty => empty.insert(Decompressor::new().map_err(ImageError::Zstd)?),
-        };
-        raw.clear();
-        raw.reserve_exact(len);
-        let written = zstd.decompress_to_buffer(&self.stored, raw);
-        let written = written.map_err(|error| wrong(format!("cannot be expanded: {error}")))?;
-        if written == len { Ok(()) } else { Err(wrong(format!("expands to {written} bytes instead of {len}"))) }
     }
 }

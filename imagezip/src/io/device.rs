@@ -135,7 +135,7 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn open_error(path: &Path, source: io::Error) -> DiskError {
+pub(super) fn open_error(path: &Path, source: io::Error) -> DiskError {
     DiskError::Open { path: path.to_owned(), source }
 }
 
@@ -165,6 +165,23 @@ impl ReadAt for Disk {
 
     fn sector_size(&self) -> SectorSize {
         self.sector_size
+    }
+
+    fn next_data(&self, range: ByteRange) -> io::Result<Option<ByteOffset>> {
+        let start = range.start.get();
+        if self.kind == DiskKind::Device {
+            return Ok(Some(range.start));
+        }
+        // Nothing else uses the position of the file.
+        let data = match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(start)) {
+            Ok(data) => data,
+            // There is only a hole up to the end of the file, unless that was cut off meanwhile: then reading fails.
+            Err(Errno::NXIO) if self.file.metadata()?.len() >= self.len.get() => return Ok(None),
+            // Not offered here.
+            Err(_) => return Ok(Some(range.start)),
+        };
+        let end = start.saturating_add(range.len.get());
+        Ok((data < end).then(|| ByteOffset::new(data.max(start))))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
 use sigs::{ByteLen, ByteOffset, ByteRange};
 
 use super::{DiskIo, ReadAt};
@@ -28,6 +29,18 @@ struct State {
     left: Option<usize>,
     /// A byte of the disk whose writes do not arrive.
     stuck: Option<usize>,
+    /// Ranges that cannot be read.
+    unreadable: Vec<Unreadable>,
+    /// How many reads there were.
+    reads: usize,
+}
+
+/// A range whose reading fails.
+#[derive(Clone, Copy, Debug)]
+struct Unreadable {
+    range: ByteRange,
+    /// How many more reads of it fail; without a number all do.
+    left: Option<usize>,
 }
 
 /// A disk in memory.
@@ -41,7 +54,8 @@ impl MemoryDisk {
     /// Makes a disk with this content.
     pub fn new(bytes: Vec<u8>) -> Self {
         let len = ByteLen::of(&bytes);
-        Self { len, state: Mutex::new(State { bytes, actions: Vec::new(), left: None, stuck: None }) }
+        let state = State { bytes, actions: Vec::new(), left: None, stuck: None, unreadable: Vec::new(), reads: 0 };
+        Self { len, state: Mutex::new(state) }
     }
 
     /// Lets `actions` more actions succeed and all later ones fail, as when the power goes.
@@ -53,6 +67,17 @@ impl MemoryDisk {
     pub fn heal(&self) {
         let mut state = self.state();
         (state.left, state.stuck) = (None, None);
+        state.unreadable.clear();
+    }
+
+    /// Makes reads that touch a range fail, for ever or so many times.
+    pub fn fail_reads(&self, range: ByteRange, times: Option<usize>) {
+        self.state().unreadable.push(Unreadable { range, left: times });
+    }
+
+    /// Returns how many reads there were.
+    pub fn reads(&self) -> usize {
+        self.state().reads
     }
 
     /// Lets writes to one byte be lost without an error, as a failing medium does.
@@ -99,7 +124,16 @@ fn span(range: ByteRange) -> Option<(usize, usize)> {
 
 impl ReadAt for MemoryDisk {
     fn read_exact_at(&self, buf: &mut [u8], offset: ByteOffset) -> io::Result<()> {
-        self.state().bytes.read_exact_at(buf, offset)
+        let mut state = self.state();
+        state.reads += 1;
+        let end = offset.checked_add(ByteLen::of(buf)).unwrap_or(ByteOffset::MAX);
+        let touches = |range: ByteRange| range.start < end && range.checked_end().is_none_or(|end| end > offset);
+        let failing = state.unreadable.iter_mut().find(|bad| touches(bad.range) && bad.left != Some(0));
+        if let Some(bad) = failing {
+            bad.left = bad.left.map(|left| left.saturating_sub(1));
+            return Err(Errno::IO.into());
+        }
+        state.bytes.read_exact_at(buf, offset)
     }
 
     fn len(&self) -> ByteLen {

@@ -7,6 +7,7 @@ use sigs::{BlockIndex, ByteLen, ByteOffset, ByteRange};
 
 use super::{Failure, FreePolicy, Job};
 use crate::control::Phase;
+use crate::extents::Extents;
 use crate::image::{Content, ContentReader, PlanRun};
 use crate::io::is_zero;
 use crate::parallel;
@@ -24,10 +25,34 @@ pub(super) struct Written {
     pub(super) kept: u64,
 }
 
+/// What is gathered before it is written: neighbours on the disk come from many places of many frames.
+const GATHER_BYTES: usize = 1 << 20;
+/// Zeros between data are written along when they are no more than this: cheaper than another write.
+const GATHER_ZEROS: usize = 64 << 10;
+
 /// What one worker keeps.
 struct Worker<'a> {
     reader: ContentReader<'a>,
     found: Vec<u8>,
+    gathered: Gathered,
+}
+
+/// Bytes that follow each other on the disk and wait to be written in one go.
+#[derive(Debug)]
+struct Gathered {
+    start: ByteOffset,
+    bytes: Vec<u8>,
+}
+
+impl Gathered {
+    fn end(&self) -> Option<ByteOffset> {
+        self.start.checked_add(ByteLen::of(&self.bytes))
+    }
+
+    /// Returns true when `len` bytes at `offset` can join what is here.
+    fn takes(&self, offset: ByteOffset, len: usize) -> bool {
+        !self.bytes.is_empty() && self.end() == Some(offset) && self.bytes.len().saturating_add(len) <= GATHER_BYTES
+    }
 }
 
 impl Job<'_> {
@@ -41,33 +66,62 @@ impl Job<'_> {
         if self.options.fresh || self.options.free == FreePolicy::Keep {
             return Ok(());
         }
-        for run in self.plan().runs().iter().filter(|run| run.content == Content::Free) {
+        for run in self.plan().runs().filter(|run| run.content == Content::Free) {
             self.check_cancelled()?;
-            let range = self.range_of(run);
-            match self.options.free {
-                FreePolicy::Keep => {}
-                FreePolicy::Zero => self.zero(range)?,
-                FreePolicy::Discard => {
-                    self.target.discard(range).map_err(|source| Failure::Write { verb: "discard", range, source })?;
-                }
+            if let Some(range) = self.fit.clip(self.range_of(&run)) {
+                self.free_range(range)?;
             }
         }
-        Ok(())
+        self.behind().map_or(Ok(()), |range| self.free_range(range))
     }
 
-    /// Writes all used blocks but those of the first and the last MiB, each at most once.
-    pub(super) fn write_body(&self) -> Result<Written, Failure> {
-        self.control.progress.begin(Phase::Write, self.plan().used_bytes());
-        let start = || Worker { reader: ContentReader::new(self.chain), found: Vec::new() };
+    fn free_range(&self, range: ByteRange) -> Result<(), Failure> {
+        match self.options.free {
+            FreePolicy::Keep => Ok(()),
+            FreePolicy::Zero => self.zero(range),
+            FreePolicy::Discard => {
+                self.target.discard(range).map_err(|source| Failure::Write { verb: "discard", range, source })
+            }
+        }
+    }
+
+    /// Returns what a larger target has behind the disk of the state: as good as FREE.
+    pub(super) fn behind(&self) -> Option<ByteRange> {
+        let end = |len: ByteLen| ByteOffset::new(len.get());
+        let behind = ByteRange::between(end(self.geometry().disk_bytes), end(self.fit.disk_bytes()));
+        behind.filter(|range| !range.len.is_zero())
+    }
+
+    /// Writes all used blocks but those of the first and the last MiB, each at most once; of the others only those in
+    /// `only`, when that is given.
+    pub(super) fn write_body(&self, only: Option<&Extents>) -> Result<Written, Failure> {
+        self.control.progress.begin(Phase::Write, only.map_or(self.plan().used_bytes(), Extents::total));
+        let start = || Worker {
+            reader: ContentReader::new(self.chain),
+            found: Vec::new(),
+            gathered: Gathered { start: ByteOffset::ZERO, bytes: Vec::new() },
+        };
         let work = |worker: &mut Worker<'_>, chunks: std::ops::Range<u64>| {
             let per_chunk = u64::from(self.geometry().block_size.blocks_per_chunk());
             let block = |chunk: u64| BlockIndex::new(chunk.saturating_mul(per_chunk));
             let (first, end) = (block(chunks.start).max(self.head_end), block(chunks.end).min(self.tail_start));
             let mut done = Written::default();
-            for run in self.plan().runs_in(first, end) {
-                self.check_cancelled()?;
-                self.write_run(worker, &run, &mut done)?;
+            let parts = self.parts(first.get(), end.get()).into_iter().filter(|(_, _, kept)| !kept);
+            for (first, end) in parts.map(|(first, end, _)| (BlockIndex::new(first), BlockIndex::new(end))) {
+                let Some(only) = only else {
+                    self.write_runs(worker, first, end, self.options.in_place, &mut done)?;
+                    continue;
+                };
+                let block = u64::from(self.geometry().block_size.bytes());
+                let offset = |block_index: BlockIndex| ByteOffset::new(block_index.get().saturating_mul(block));
+                let range = ByteRange::between(offset(first), offset(end));
+                for piece in range.into_iter().flat_map(|range| only.within(range)) {
+                    let first = BlockIndex::new(piece.start.get() / block);
+                    let end = piece.start.get().saturating_add(piece.len.get()).div_ceil(block);
+                    self.write_runs(worker, first, BlockIndex::new(end), false, &mut done)?;
+                }
             }
+            self.write_gathered(&mut worker.gathered)?;
             Ok::<_, Failure>(done)
         };
         let mut total = Written::default();
@@ -98,32 +152,73 @@ impl Job<'_> {
         Ok(total)
     }
 
-    fn write_run(&self, worker: &mut Worker<'_>, run: &PlanRun, done: &mut Written) -> Result<(), Failure> {
-        let range = self.range_of(run);
-        match run.content {
-            Content::Free => return Ok(()),
-            Content::Zero => self.write_zeros(worker, range, done)?,
-            Content::Frame { .. } => {
-                let Worker { reader, found } = worker;
-                let content = reader.content(run)?.unwrap_or_default();
-                if self.options.in_place {
-                    self.write_different(content, range.start, found, done)?;
-                } else {
-                    self.write(content, range.start)?;
+    /// Writes the used runs of some blocks, or with `compare` what of them the target does not hold yet.
+    fn write_runs(
+        &self,
+        worker: &mut Worker<'_>,
+        first: BlockIndex,
+        end: BlockIndex,
+        compare: bool,
+        done: &mut Written,
+    ) -> Result<(), Failure> {
+        for run in self.plan().runs_in(first, end).filter(|run| run.content != Content::Free) {
+            self.check_cancelled()?;
+            let range = self.range_of(&run);
+            let Worker { reader, found, gathered } = &mut *worker;
+            match (reader.content(&run)?, compare) {
+                (Some(content), true) => self.write_different(content, range.start, found, done)?,
+                (Some(content), false) => {
+                    self.gather(gathered, content, range.start)?;
                     done.written += range.len.get();
                 }
+                (None, _) => self.write_zeros(worker, range, compare, done)?,
             }
+            self.control.progress.add_done(range.len);
         }
-        self.control.progress.add_done(range.len);
         Ok(())
     }
 
-    fn write_zeros(&self, worker: &mut Worker<'_>, range: ByteRange, done: &mut Written) -> Result<(), Failure> {
+    /// Adds bytes to what will be written in one go.
+    fn gather(&self, gathered: &mut Gathered, bytes: &[u8], offset: ByteOffset) -> Result<(), Failure> {
+        if !gathered.takes(offset, bytes.len()) {
+            self.write_gathered(gathered)?;
+            if bytes.len() >= GATHER_BYTES {
+                return self.write(bytes, offset);
+            }
+            gathered.start = offset;
+        }
+        gathered.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_gathered(&self, gathered: &mut Gathered) -> Result<(), Failure> {
+        if !gathered.bytes.is_empty() {
+            self.write(&gathered.bytes, gathered.start)?;
+            gathered.bytes.clear();
+        }
+        Ok(())
+    }
+
+    fn write_zeros(
+        &self,
+        worker: &mut Worker<'_>,
+        range: ByteRange,
+        compare: bool,
+        done: &mut Written,
+    ) -> Result<(), Failure> {
         if self.options.fresh {
             done.kept += range.len.get();
             return Ok(());
         }
-        if !self.options.in_place {
+        let gathered = &mut worker.gathered;
+        if let Some(len) = range.len.to_usize().filter(|len| *len <= GATHER_ZEROS && !compare)
+            && gathered.takes(range.start, len)
+        {
+            gathered.bytes.resize(gathered.bytes.len() + len, 0);
+            done.written += range.len.get();
+            return Ok(());
+        }
+        if !compare {
             self.zero(range)?;
             done.written += range.len.get();
             return Ok(());

@@ -1,6 +1,7 @@
-//! The first and the last MiB of a disk: what makes it boot, and therefore goes first and comes last.
+//! The first and the last MiB of a disk: what makes it boot, and therefore goes first and comes last. Blocks that are
+//! made anew for a disk of another size belong to them, wherever they lie.
 
-use sigs::{BlockHash, BlockIndex, ByteLen, ByteOffset, ByteRange};
+use sigs::{BlockHash, BlockIndex, BlockState, ByteLen, ByteOffset, ByteRange};
 
 use super::{Failure, FreePolicy, Job};
 use crate::image::{Content, ContentReader, PlanRun};
@@ -30,28 +31,58 @@ impl Ends {
     /// Reads the ends from the image, before anything is written.
     pub(super) fn load(job: &Job<'_>) -> Result<Self, Failure> {
         let mut reader = ContentReader::new(job.chain);
-        let [head, tail] = job.end_runs().map(|runs| {
-            let load = |run: &PlanRun| {
+        let mut load = |runs: &[PlanRun]| {
+            let mut parts = Vec::with_capacity(runs.len());
+            for run in runs {
                 let content = match reader.content(run)? {
                     Some(content) => PartContent::Data(content.to_vec()),
                     None => PartContent::Zero,
                 };
-                let range = job.range_of(run);
-                Ok::<_, Failure>(Part { first: run.first, range, content })
-            };
-            runs.iter().map(load).collect::<Result<Vec<_>, _>>()
-        });
-        Ok(Self { head: head?, tail: tail? })
+                if let Some(range) = job.fit.clip(job.range_of(run)) {
+                    parts.push(Part { first: run.first, range, content });
+                }
+            }
+            Ok::<_, Failure>(parts)
+        };
+        let [head, tail] = job.end_runs();
+        let mut ends = Self { head: load(&head)?, tail: load(&tail)? };
+        for (first, content) in job.fit.made() {
+            let parts = if first < job.head_end { &mut ends.head } else { &mut ends.tail };
+            let start = first.get().saturating_mul(u64::from(job.geometry().block_size.bytes()));
+            let range = ByteRange { start: ByteOffset::new(start), len: ByteLen::of(content) };
+            parts.push(Part { first, range, content: PartContent::Data(content.to_vec()) });
+        }
+        ends.head.sort_by_key(|part| part.first);
+        ends.tail.sort_by_key(|part| part.first);
+        Ok(ends)
     }
 
-    /// Returns the hash of a DATA block of the ends.
+    /// Returns the hash of a DATA block of the ends, as it is in the state.
     pub(super) fn hash(&self, job: &Job<'_>, block: BlockIndex) -> Option<BlockHash> {
+        if let Some(content) = job.fit.state_of(block) {
+            return Some(BlockHash::of(content));
+        }
+        match self.state(job, block)? {
+            BlockState::Data(hash) => Some(hash),
+            BlockState::Zero | BlockState::Free => None,
+        }
+    }
+
+    /// Returns what a used block of the ends will be, or `None` for any other.
+    pub(super) fn state(&self, job: &Job<'_>, block: BlockIndex) -> Option<BlockState> {
         let parts = if block < job.head_end { &self.head } else { &self.tail };
         let part = parts.get(parts.partition_point(|part| part.first <= block).checked_sub(1)?)?;
-        let PartContent::Data(content) = &part.content else { return None };
         let size = job.geometry().block_size.as_usize();
-        let index = usize::try_from(block.get().checked_sub(part.first.get())?).ok()?;
-        content.chunks(size).nth(index).map(BlockHash::of)
+        let index = block.get().checked_sub(part.first.get())?;
+        match &part.content {
+            PartContent::Zero => {
+                (index < job.geometry().block_size.blocks_in(part.range.len).get()).then_some(BlockState::Zero)
+            }
+            PartContent::Data(content) => {
+                let content = content.chunks(size).nth(usize::try_from(index).ok()?);
+                content.map(|content| BlockState::Data(BlockHash::of(content)))
+            }
+        }
     }
 
     /// Writes the last MiB, then the first, of that the first block last, and reads all back.
@@ -86,7 +117,7 @@ impl Ends {
             if let Err(error) = part.check(job) {
                 // What does not hold its first MiB must not boot by what it does hold. The first error is the one
                 // to tell.
-                drop(job.invalidate());
+                drop(job.invalidate(self));
                 return Err(error);
             }
         }
@@ -113,24 +144,32 @@ impl Part {
 }
 
 impl Job<'_> {
-    /// Returns the used runs of the first MiB and of the last.
+    /// Returns the used runs of the first MiB and of the last, without the blocks that are made anew.
     fn end_runs(&self) -> [Vec<PlanRun>; 2] {
-        let total = BlockIndex::new(self.geometry().blocks().get());
-        let used =
-            |first, end| self.plan().runs_in(first, end).filter(|run| run.content != Content::Free).collect::<Vec<_>>();
-        [used(BlockIndex::ZERO, self.head_end), used(self.tail_start, total)]
+        let total = self.geometry().blocks().get();
+        [(0, self.head_end.get()), (self.tail_start.get(), total)].map(|(first, end)| {
+            let mut runs = Vec::new();
+            let mut at = first;
+            let made = self.fit.made().map(|(block, _)| block.get()).filter(|block| (first..end).contains(block));
+            for stop in made.chain([end]) {
+                let part = self.plan().runs_in(BlockIndex::new(at), BlockIndex::new(stop));
+                runs.extend(part.filter(|run| run.content != Content::Free));
+                at = stop.saturating_add(1);
+            }
+            runs
+        })
     }
 
     /// Makes zeros of the first and the last MiB, durably: of their used blocks, and of their FREE ones as well unless
     /// those are to be kept. A backup GPT goes in any case, also where the new state has nothing: a disk could boot by it.
-    pub(super) fn invalidate(&self) -> Result<(), Failure> {
+    pub(super) fn invalidate(&self, ends: &Ends) -> Result<(), Failure> {
         if self.options.free == FreePolicy::Keep {
-            for run in self.end_runs().iter().flatten() {
-                self.zero(self.range_of(run))?;
+            for part in ends.head.iter().chain(&ends.tail) {
+                self.zero(part.range)?;
             }
             self.invalidate_backup_gpt()?;
         } else {
-            let disk = self.geometry().disk_bytes;
+            let disk = self.fit.disk_bytes();
             let block = u64::from(self.geometry().block_size.bytes());
             let head = ByteOffset::new(self.head_end.get().saturating_mul(block).min(disk.get()));
             let tail = ByteOffset::new(self.tail_start.get().saturating_mul(block).min(disk.get()));
@@ -140,6 +179,10 @@ impl Job<'_> {
                     self.zero(range)?;
                 }
             }
+            // What is made anew in between.
+            for part in ends.tail.iter().filter(|part| part.first < self.tail_start) {
+                self.zero(part.range)?;
+            }
         }
         self.flush()
     }
@@ -147,7 +190,7 @@ impl Job<'_> {
     /// Zeroes the header of a backup GPT in the last sector, of either size, where there is one.
     fn invalidate_backup_gpt(&self) -> Result<(), Failure> {
         for sector in [512_u64, 4096] {
-            let Some(start) = self.geometry().disk_bytes.get().checked_sub(sector) else { continue };
+            let Some(start) = self.fit.disk_bytes().get().checked_sub(sector) else { continue };
             let mut mark = [0; 8];
             self.read(&mut mark, ByteOffset::new(start))?;
             if mark == *b"EFI PART" {

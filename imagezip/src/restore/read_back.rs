@@ -1,7 +1,9 @@
 //! Reading a target back and computing the root of what it holds.
 
 use sigs::map::ChunkSummary;
-use sigs::{BlockHash, BlockIndex, BlockState, ByteLen, ByteOffset, ChunkIndex, ChunkState, Root, RootBuilder};
+use sigs::{
+    BlockHash, BlockIndex, BlockState, ByteLen, ByteOffset, ByteRange, ChunkIndex, ChunkState, Root, RootBuilder,
+};
 
 use super::body::{PIECE_CHUNKS, pieces_of};
 use super::ends::Ends;
@@ -39,6 +41,9 @@ impl Job<'_> {
             Ok(())
         })?;
         builder.push_run(ChunkSummary::Free, self.geometry().chunks().saturating_sub(next));
+        if let Some(behind) = self.behind().filter(|_| free) {
+            self.check_zeros(behind, &mut Vec::new())?;
+        }
         Ok(builder.finish()?.root())
     }
 
@@ -49,7 +54,11 @@ impl Job<'_> {
         let end = BlockIndex::new(first.get().saturating_add(u64::from(blocks)));
         let mut states = Vec::with_capacity(usize::try_from(blocks).unwrap_or(0));
         for run in self.plan().runs_in(first, end) {
+            let whole = run.blocks.get() == u64::from(blocks);
             match run.content {
+                // Most of a large disk is like this.
+                Content::Free if whole => return self.check_free(&run, buffer).map(|()| ChunkSummary::Free),
+                Content::Zero if whole => return self.check_zero(&run, buffer).map(|()| ChunkSummary::Zero),
                 Content::Free => self.check_free(&run, buffer)?,
                 Content::Zero => self.check_zero(&run, buffer)?,
                 Content::Frame { .. } => self.hash_run(&run, ends, buffer, &mut states)?,
@@ -74,7 +83,7 @@ impl Job<'_> {
         let range = self.range_of(run);
         self.control.progress.add_done(range.len);
         let last = run.first.get().saturating_add(run.blocks.get());
-        for (first, end, inside) in self.split(run.first.get(), last) {
+        for (first, end, inside) in self.parts(run.first.get(), last) {
             if inside {
                 let hashes = (first..end).filter_map(|block| ends.hash(self, BlockIndex::new(block)));
                 states.extend(hashes.map(BlockState::Data));
@@ -86,22 +95,25 @@ impl Job<'_> {
             buffer.resize(place.len(), 0);
             self.read(buffer, range.start)?;
             let size = self.geometry().block_size.as_usize();
-            states.extend(buffer.chunks(size).map(|content| BlockState::Data(BlockHash::of(content))));
+            BlockHash::of_each(buffer.chunks(size), |hash| states.push(BlockState::Data(hash)));
         }
         Ok(())
     }
 
-    /// Cuts blocks at the end of the first MiB and at the start of the last; says which parts are inside those.
-    fn split(&self, first: u64, end: u64) -> impl Iterator<Item = (u64, u64, bool)> {
-        let (head, tail) = (self.head_end.get(), self.tail_start.get());
-        let parts =
-            [(first, end.min(head), true), (first.max(head), end.min(tail), false), (first.max(tail), end, true)];
-        parts.into_iter().filter(|(first, end, _)| first < end)
+    fn check_zero(&self, run: &PlanRun, buffer: &mut Vec<u8>) -> Result<(), Failure> {
+        // What lies past the end of a smaller target has no content to lose.
+        self.fit.clip(self.range_of(run)).map_or(Ok(()), |range| self.check_zeros(range, buffer))
     }
 
-    fn check_zero(&self, run: &PlanRun, buffer: &mut Vec<u8>) -> Result<(), Failure> {
-        let range = self.range_of(run);
-        for piece in pieces_of(range) {
+    /// Reads a range back, 1 MiB at a time; what the medium knows to be a hole is not read.
+    fn check_zeros(&self, range: ByteRange, buffer: &mut Vec<u8>) -> Result<(), Failure> {
+        let end = range.checked_end().unwrap_or(ByteOffset::MAX);
+        let mut rest = Some(range);
+        while let Some(ByteRange { start, len }) = rest.filter(|rest| !rest.len.is_zero()) {
+            self.check_cancelled()?;
+            let found = self.target.next_data(ByteRange { start, len });
+            let Some(data) = found.map_err(|source| Failure::Read { offset: start, len, source })? else { break };
+            let Some(piece) = ByteRange::between(data, end).and_then(|data| pieces_of(data).next()) else { break };
             buffer.resize(piece.len.to_usize().unwrap_or(0), 0);
             self.read(buffer, piece.start)?;
             if !is_zero(buffer) {
@@ -109,12 +121,13 @@ impl Job<'_> {
                 let before = ByteLen::of(&buffer[..place]);
                 return Err(Failure::NotZero { offset: piece.start.checked_add(before).unwrap_or(ByteOffset::MAX) });
             }
+            rest = piece.checked_end().and_then(|at| ByteRange::between(at, end));
         }
         self.control.progress.add_done(range.len);
         Ok(())
     }
 
-    fn check_free(&self, run: &PlanRun, buffer: &mut Vec<u8>) -> Result<(), Failure> {
+    pub(super) fn check_free(&self, run: &PlanRun, buffer: &mut Vec<u8>) -> Result<(), Failure> {
         if self.options.free == FreePolicy::Zero { self.check_zero(run, buffer) } else { Ok(()) }
     }
 }

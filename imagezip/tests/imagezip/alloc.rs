@@ -2,8 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "in the helpers of tests a panic is the report")]
 
+mod btrfs;
 mod ext;
+mod ext_matrix;
+mod ext_round_trip;
+mod fat;
 mod hostile;
+mod journal;
+pub(crate) mod lvm;
 mod swap;
-mod tables;
+pub(crate) mod tables;
 mod tools;
+mod xfs;

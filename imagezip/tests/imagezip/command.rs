@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::damage::pair;
 
-fn imagezip(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn imagezip(folder: &Path, arguments: &[&str]) -> Output {
     let program = Command::new(env!("CARGO_BIN_EXE_imagezip"))
         .current_dir(folder)
         .args(arguments)
@@ -20,14 +20,15 @@ fn imagezip(folder: &Path, arguments: &[&str]) -> Output {
     program.unwrap()
 }
 
-fn ok(folder: &Path, arguments: &[&str]) -> Value {
+/// Runs what must succeed; returns what it prints.
+pub(crate) fn ok(folder: &Path, arguments: &[&str]) -> Value {
     let output = imagezip(folder, &[arguments, &["--json"]].concat());
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// Runs what must fail; returns the message.
-fn fails(folder: &Path, arguments: &[&str], code: i32) -> String {
+pub(crate) fn fails(folder: &Path, arguments: &[&str], code: i32) -> String {
     let before = names(folder);
     let output = imagezip(folder, arguments);
     let message = String::from_utf8(output.stderr).unwrap();
@@ -44,7 +45,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (disk, changed) = pair();
     fs::write(folder.path().join("a.img"), disk).unwrap();
@@ -91,7 +92,9 @@ fn what_goes_wrong_has_its_code_and_leaves_nothing() {
     fails(at, &["create", "a.img", "--out", "absent/x.zdi"], 1);
     fails(at, &["create", "a.img", "--out", "."], 1);
     fails(at, &["create", "a.img", "--out", "x.zdi", "--base", "a.zdi"], 7);
-    fails(at, &["export", "a.zdi", "--format", "qcow2", "--to", "x"], 2);
+    fails(at, &["export", "a.zdi", "--format", "raw", "--compress", "--to", "x"], 2);
+    fails(at, &["export", "a.zdi", "--format", "qcow2", "--to", "absent/x"], 1);
+    fails(at, &["export", "b.zdi", "--format", "qcow2", "--to", "x"], 7);
     fails(at, &["info", "a.img"], 2);
     fails(at, &["restore", "b.zdi", "--to", "new.img"], 7);
     fails(at, &["restore", "a.zdi", "--to", "."], 2);

@@ -143,7 +143,7 @@ fn bases_with_other_blocks_are_an_error_and_deltas_of_deltas_are_not() {
 }
 
 /// Makes an image with correct digests out of a good one, its manifest and its frames altered.
-fn forge(made: &Made, alter: impl FnOnce(&mut Manifest), frames: Option<Vec<u8>>) -> Vec<u8> {
+pub(crate) fn forge(made: &Made, alter: impl FnOnce(&mut Manifest), frames: Option<Vec<u8>>) -> Vec<u8> {
     let mut contents = made.captured.contents.clone();
     let stored = |contents: &Contents| contents.frames.iter().map(|frame| frame.stored_bytes).collect::<Vec<_>>();
     let total: u32 = stored(&contents).iter().sum();

@@ -13,10 +13,10 @@ use crate::support::{Made, Noise, THREADS, controlled, layout, make, open, resto
 
 /// A disk at random: its bytes, and which of them are allocated.
 #[derive(Clone, Debug)]
-struct Case {
-    disk: Vec<u8>,
+pub(crate) struct Case {
+    pub(crate) disk: Vec<u8>,
     pieces: Vec<(u64, u64)>,
-    block_size: BlockSize,
+    pub(crate) block_size: BlockSize,
 }
 
 fn size() -> impl Strategy<Value = usize> {
@@ -72,7 +72,7 @@ fn pieces(len: usize, seed: u64) -> Vec<(u64, u64)> {
     }
 }
 
-fn case() -> impl Strategy<Value = (Case, Case)> {
+pub(crate) fn case() -> impl Strategy<Value = (Case, Case)> {
     let blocks = prop_oneof![Just(512_u32), Just(4096), Just(65536), Just(1 << 20)];
     (size(), any::<u64>(), any::<u64>(), blocks).prop_map(|(len, seed, other, block)| {
         let block_size = BlockSize::new(block).unwrap();
@@ -86,16 +86,16 @@ fn case() -> impl Strategy<Value = (Case, Case)> {
 }
 
 impl Case {
-    fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> Layout {
         layout(&self.disk, self.pieces.clone())
     }
 
-    fn make(&self, bases: &[&Made]) -> Made {
+    pub(crate) fn make(&self, bases: &[&Made]) -> Made {
         make(&self.disk, &self.layout(), bases, self.block_size).unwrap()
     }
 
     /// The model: every block on its own. Returns the content a block must have, or nothing for a FREE one.
-    fn model(&self) -> Vec<Option<Vec<u8>>> {
+    pub(crate) fn model(&self) -> Vec<Option<Vec<u8>>> {
         let mut allocated = vec![false; self.disk.len()];
         for piece in self.layout().allocated() {
             let start = usize::try_from(piece.start.get()).unwrap();
@@ -129,7 +129,7 @@ impl Case {
     }
 
     /// Checks a restored disk that held `before`.
-    fn check(&self, restored: &[u8], before: &[u8], free: FreePolicy) {
+    pub(crate) fn check(&self, restored: &[u8], before: &[u8], free: FreePolicy) {
         let size = self.block_size.as_usize();
         for (index, wanted) in self.model().into_iter().enumerate() {
             let span = index * size..((index + 1) * size).min(restored.len());

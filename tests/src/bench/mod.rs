@@ -2,17 +2,23 @@
 //!
 //! A ratio is ours divided by the limit, in time or bytes: lower is better, and a goal is the most it may be.
 
+mod direct;
+mod extents;
 mod limits;
 mod measure;
+mod memory;
+mod row;
+mod speed;
 mod workload;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use serde::Serialize;
 
 use limits::Limits;
-use measure::{Run, measure};
+use measure::{Program, say};
+use row::Row;
 use workload::Workload;
 
 /// How to run the benchmark.
@@ -21,9 +27,15 @@ pub struct Options {
     /// Where the built programs lie; beside this one by default
     #[arg(long)]
     programs: Option<PathBuf>,
+    /// An `imagezip` built without SHA instructions; without it that is not measured
+    #[arg(long, value_name = "IMAGEZIP")]
+    soft: Option<PathBuf>,
     /// Where the workload is made and the report is written
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
+    /// Two images of an ext4 without a partition table to measure with, instead of a workload that is made
+    #[arg(long, num_args = 2, value_names = ["BASE", "CHANGED"])]
+    pair: Option<Vec<PathBuf>>,
     /// MiB of files on the benchmarked disk
     #[arg(long, default_value_t = 2200)]
     used_mib: u64,
@@ -33,166 +45,73 @@ pub struct Options {
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
-    name: &'static str,
-    unit: &'static str,
-    value: f64,
-    limit: f64,
-    ratio: f64,
-    goal: f64,
-    met: bool,
-    limit_is: String,
-}
-
-impl Row {
-    fn new(name: &'static str, unit: &'static str, value: f64, limit: f64, goal: f64, limit_is: String) -> Self {
-        let ratio = value / limit;
-        Self { name, unit, value, limit, ratio, goal, met: ratio <= goal, limit_is }
-    }
-}
-
-#[derive(Debug, Serialize)]
 struct Report {
     ok: bool,
     rows: Vec<Row>,
+    /// What could not be measured here, and why.
+    skipped: Vec<String>,
     workload: workload::Figures,
     limits: Limits,
     delta_bytes: u64,
-    zstd_of_changed_bytes: u64,
 }
 
 /// Makes the workload, measures limits and ourselves, prints the table and writes `report.json`.
 ///
 /// # Errors
 /// When something cannot be run. A missed goal is not an error but `false`.
-#[expect(clippy::print_stdout, reason = "the table is what this program is for")]
 pub fn run(options: &Options) -> anyhow::Result<bool> {
     let programs = match &options.programs {
         Some(folder) => folder.clone(),
         None => std::env::current_exe()?.parent().context("the folder of this program")?.to_path_buf(),
     };
-    let imagezip = programs.join("imagezip");
+    let program = Program { path: programs.join("imagezip"), runs: options.runs };
     std::fs::create_dir_all(&options.out).with_context(|| format!("make {}", options.out.display()))?;
-    let workload = Workload::make(&options.out, options.used_mib)?;
-    let limits = Limits::measure(&workload, &options.out)?;
-    let ours = Ours::measure(&imagezip, &workload, &options.out, options.runs)?;
-    let report = compare(&workload, limits, &ours)?;
-    println!("{:<12} {:>10} {:>10} {:>7} {:>6}  met", "what", "ours", "limit", "ratio", "goal");
-    for row in &report.rows {
-        let met = if row.met { "yes" } else { "NO" };
-        println!(
-            "{:<12} {:>8.2} {} {:>8.2} {} {:>6.2} {:>6.2}  {met}   limit: {}",
-            row.name, row.value, row.unit, row.limit, row.unit, row.ratio, row.goal, row.limit_is
-        );
-    }
-    let changed = report.zstd_of_changed_bytes;
-    println!("delta image: {} bytes; zstd of the changed blocks alone: {changed} bytes", report.delta_bytes);
-    for command in &report.limits.commands {
-        println!("limit measured by: {command}");
-    }
+    let workload = match options.pair.as_deref() {
+        Some([base, changed]) => Workload::of(base.clone(), changed.clone(), &options.out)?,
+        _ => Workload::make(&options.out, options.used_mib)?,
+    };
+    let report = measure_all(options, &program, &workload)?;
+    print(&report);
     let path = options.out.join("report.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&report)?).with_context(|| format!("write {}", path.display()))?;
     Ok(report.ok)
 }
 
-/// Our own times, in seconds, and the highest memory of any of them.
-struct Ours {
-    hash: f64,
-    full: f64,
-    delta: f64,
-    restore: f64,
-    read_back: f64,
-    peak_bytes: u64,
-    delta_bytes: u64,
-    stored_bytes: u64,
-}
-
-impl Ours {
-    fn measure(imagezip: &Path, workload: &Workload, out: &Path, runs: usize) -> anyhow::Result<Self> {
-        let [sig, full, delta, target] =
-            ["base.sig", "base.zdi", "delta.zdi", "restored.img"].map(|name| out.join(name));
-        let (mut peak, mut last_read_back) = (0, 0.0);
-        let mut median = |name: &str, arguments: &[&Path]| -> anyhow::Result<f64> {
-            let mut seconds = Vec::new();
-            for _ in 0..runs {
-                // Written anew each time: a file that is there would be replaced or, for restore, compared.
-                for made in [&target] {
-                    if made.exists() {
-                        std::fs::remove_file(made)?;
-                    }
-                }
-                let Run { seconds: wall, peak_bytes, report } = measure(imagezip, arguments)?;
-                peak = peak.max(peak_bytes);
-                let read_back_ms = report.get("read_back_ms").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
-                last_read_back = read_back_ms / 1000.0;
-                seconds.push(wall - last_read_back);
-            }
-            seconds.sort_by(f64::total_cmp);
-            let middle = seconds[seconds.len() / 2];
-            eprintln_line(&format!("{name}: {middle:.2} s"));
-            Ok(middle)
-        };
-        let arg = Path::new;
-        let (base, changed) = (workload.base.as_path(), workload.changed.as_path());
-        let hash = median("hash", &[arg("hash"), base, arg("--out"), &sig])?;
-        let full_seconds = median("full image", &[arg("create"), base, arg("--out"), &full])?;
-        let delta_seconds = median("delta", &[arg("create"), changed, arg("--base"), &sig, arg("--out"), &delta])?;
-        let restore = median("restore", &[arg("restore"), &full, &delta, arg("--to"), &target])?;
-        let delta_bytes = std::fs::metadata(&delta)?.len();
-        let stored_bytes = delta_bytes + std::fs::metadata(&full)?.len();
-        Ok(Self {
-            hash,
-            full: full_seconds,
-            delta: delta_seconds,
-            restore,
-            read_back: last_read_back,
-            peak_bytes: peak,
-            delta_bytes,
-            stored_bytes,
-        })
+fn measure_all(options: &Options, program: &Program, workload: &Workload) -> anyhow::Result<Report> {
+    let out = &options.out;
+    say("measuring the limits");
+    let limits = Limits::measure(workload, out)?;
+    let made = speed::Made::within(out);
+    let (mut rows, peak) = speed::rows(program, workload, &limits, &made)?;
+    let delta_bytes = std::fs::metadata(&made.delta)?.len();
+    let mut skipped = Vec::new();
+    match &options.soft {
+        // The way to hide the instructions from openssl is for this kind of processor alone.
+        Some(path) if cfg!(target_arch = "x86_64") => {
+            let soft = Program { path: path.clone(), ..program.clone() };
+            rows.extend(speed::soft_rows(&soft, workload, &limits, &made)?);
+        }
+        Some(_) => skipped.push("hash_soft, delta_soft: only on x86-64".to_owned()),
+        None => skipped.push("hash_soft, delta_soft: no program was given with --soft".to_owned()),
     }
+    match direct::row(program, workload, &limits, out)? {
+        Ok(row) => rows.push(row),
+        Err(why) => skipped.push(format!("hash_direct: {why}")),
+    }
+    rows.push(memory::row("peak_memory", peak, limits.cores)?);
+    rows.extend(memory::rows(program, out, limits.cores)?);
+    rows.extend(extents::rows(program, out, limits.cores)?);
+    let ok = rows.iter().all(|row| row.met);
+    Ok(Report { ok, rows, skipped, workload: workload.figures, limits, delta_bytes })
 }
 
-#[expect(clippy::print_stderr, reason = "progress for whoever waits")]
-fn eprintln_line(text: &str) {
-    eprintln!("bench: {text}");
-}
-
-fn compare(workload: &Workload, limits: Limits, ours: &Ours) -> anyhow::Result<Report> {
-    let figures = workload.figures;
-    let bytes = |count: u64| -> anyhow::Result<f64> { Ok(f64::from(u32::try_from(count >> 10)?) * 1024.0) };
-    let hash_base = bytes(figures.base_allocated)? / limits.sha256;
-    let hash_changed = bytes(figures.changed_allocated)? / limits.sha256;
-    let delta = hash_changed + bytes(figures.changed_bytes)? / limits.zstd_changed;
-    let full = hash_base + bytes(figures.base_allocated)? / limits.zstd_allocated;
-    let write = bytes(figures.changed_allocated)? / limits.write;
-    let unpack =
-        bytes(figures.changed_allocated)? / limits.unzstd_allocated + bytes(ours.stored_bytes)? / limits.sha256;
-    let mib = 1024.0 * 1024.0;
-    let rows = vec![
-        Row::new("hash", "s", ours.hash, hash_base, 1.6, "SHA-256 of the allocated bytes".into()),
-        Row::new("full", "s", ours.full, full, 1.6, "that and zstd -3 of them".into()),
-        Row::new("delta", "s", ours.delta, delta, 1.6, "SHA-256 of allocated, zstd -3 of changed".into()),
-        Row::new(
-            "restore",
-            "s",
-            ours.restore,
-            write.max(unpack),
-            2.0,
-            format!(
-                "the slower of fsynced write {write:.2} s and decompress + digests {unpack:.2} s; the read-back, {:.2} s \
-                 more, is not counted",
-                ours.read_back
-            ),
-        ),
-        Row::new("peak_memory", "MiB", bytes(ours.peak_bytes)? / mib, 512.0, 1.0, "512 MiB".into()),
-    ];
-    Ok(Report {
-        ok: rows.iter().all(|row| row.met),
-        rows,
-        workload: figures,
-        delta_bytes: ours.delta_bytes,
-        zstd_of_changed_bytes: limits.zstd_changed_bytes,
-        limits,
-    })
+#[expect(clippy::print_stdout, reason = "what the table cannot say is said below it")]
+fn print(report: &Report) {
+    row::print(&report.rows);
+    for why in &report.skipped {
+        println!("skipped: {why}");
+    }
+    for command in &report.limits.commands {
+        println!("limit measured by: {command}");
+    }
 }

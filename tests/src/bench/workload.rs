@@ -10,9 +10,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use serde::Serialize;
 
+use super::measure::tool;
 use crate::dumpe2fs::FreeBlocks;
 
 const MIB: u64 = 1 << 20;
@@ -59,27 +60,25 @@ impl Workload {
         let disk_mib = (used_mib * 2).max(used_mib + STALE_MIB + 1024);
         fill_with_old_bytes(&base, disk_mib)?;
         let later = fill_tree(&tree, used_mib)?;
-        run(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-E", "nodiscard", "-d"]).arg(&tree).arg(&base))?;
+        tool(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-E", "nodiscard", "-d"]).arg(&tree).arg(&base))?;
         fs::remove_dir_all(&tree)?;
-        run(Command::new("cp").arg("--sparse=always").arg(&base).arg(&changed))?;
+        tool(Command::new("cp").arg("--sparse=always").arg(&base).arg(&changed))?;
         work_on(&changed, &later, out)?;
-        let (changed_blocks, allocated_sample) = (path("changed.blocks"), path("allocated.blocks"));
-        let figures = compare(&base, &changed, &changed_blocks, &allocated_sample)?;
+        let workload = Self::of(base, changed, out)?;
         ensure!(
-            figures.base_allocated >= used_mib * MIB * 9 / 10,
+            workload.figures.base_allocated >= used_mib * MIB * 9 / 10,
             "the workload has {} bytes allocated, wanted {used_mib} MiB",
-            figures.base_allocated
+            workload.figures.base_allocated
         );
+        Ok(workload)
+    }
+
+    /// Takes two images of an ext file system, which are only read.
+    pub(super) fn of(base: PathBuf, changed: PathBuf, out: &Path) -> anyhow::Result<Self> {
+        let (changed_blocks, allocated_sample) = (out.join("changed.blocks"), out.join("allocated.blocks"));
+        let figures = compare(&base, &changed, &changed_blocks, &allocated_sample)?;
         Ok(Self { base, changed, changed_blocks, allocated_sample, figures })
     }
-}
-
-fn run(command: &mut Command) -> anyhow::Result<()> {
-    let output = command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().context("run a file system tool")?;
-    if !output.status.success() {
-        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
 }
 
 /// A disk that was used before: incompressible bytes all over it, and holes between them.
@@ -126,15 +125,18 @@ fn fill_tree(tree: &Path, used_mib: u64) -> anyhow::Result<Vec<PathBuf>> {
             break;
         }
     }
-    let database = File::create(tree.join("database"))?;
-    let mut writer = io::BufWriter::with_capacity(1 << 20, database);
-    let mut random = Random(2);
-    let pages = (DATABASE_MIB * MIB + left) / PAGE;
+    write_pages(&tree.join("database"), 2, (DATABASE_MIB * MIB + left) / PAGE)?;
+    Ok(later)
+}
+
+/// Makes a file of half-compressible pages, always the same ones for a seed.
+pub(super) fn write_pages(path: &Path, seed: u64, pages: u64) -> anyhow::Result<()> {
+    let mut writer = io::BufWriter::with_capacity(1 << 20, File::create(path)?);
+    let mut random = Random(seed);
     for number in 0..pages {
         writer.write_all(&page(number, &mut random))?;
     }
-    writer.into_inner()?.sync_all()?;
-    Ok(later)
+    Ok(writer.into_inner()?.sync_all()?)
 }
 
 /// A page: its number, text-like rows, and a random half.
@@ -163,7 +165,7 @@ fn work_on(image: &Path, later: &[PathBuf], out: &Path) -> anyhow::Result<()> {
         }
     }
     fs::write(&script, commands)?;
-    run(Command::new("debugfs").args(["-w", "-f"]).arg(&script).arg(image))?;
+    tool(Command::new("debugfs").args(["-w", "-f"]).arg(&script).arg(image))?;
     let blocks: Vec<u64> = debugfs(image, "blocks /database")?
         .split_whitespace()
         .map(|word| word.parse().with_context(|| format!("a block number, not {word:?}")))

@@ -100,6 +100,12 @@ fn sealed_manifest(statement: &BaseStatement, request: &RegisterImage) -> Result
     if manifest.kind != ImageKind::Full {
         return Err(refuse(format_args!("it is a {}, and only a full image can be a base image", manifest.kind)));
     }
+    if let Some(first) = manifest.bad_sectors().first() {
+        let at = first.start;
+        return Err(refuse(format_args!(
+            "it is incomplete: sectors of the disk it was made of could not be read, from offset {at} on"
+        )));
+    }
     if manifest.target_root != statement.target_root {
         let (said, held) = (statement.target_root, manifest.target_root);
         return Err(refuse(format_args!("its seal is for the state {said}, its manifest is of the state {held}")));

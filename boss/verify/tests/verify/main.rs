@@ -31,8 +31,24 @@ fn golden_images_give_the_signatures_beside_them() {
 }
 
 #[test]
+fn golden_images_of_version_2_give_the_same_signatures() {
+    let (full, signature) = run(golden("v2-base.zdi"), &[]).unwrap();
+    assert_eq!(signature, golden("base.sig"));
+    assert!(full.manifest.is_complete());
+    let (_, signature) = run(golden("v2-delta.zdi"), &[golden("base.sig")]).unwrap();
+    assert_eq!(signature, golden("delta.sig"));
+    let (incomplete, _) = run(golden("v2-incomplete.zdi"), &[golden("base.sig")]).unwrap();
+    assert_eq!(incomplete.manifest.bad_sectors().len(), 2);
+}
+
+#[test]
 fn every_flipped_byte_is_noticed() {
-    for (image, bases) in [("base.zdi", vec![]), ("delta.zdi", vec![golden("base.sig")])] {
+    for (image, bases) in [
+        ("base.zdi", vec![]),
+        ("delta.zdi", vec![golden("base.sig")]),
+        ("v2-base.zdi", vec![]),
+        ("v2-incomplete.zdi", vec![golden("base.sig")]),
+    ] {
         let good = golden(image);
         for place in 0..good.len() {
             let mut bad = good.clone();

@@ -82,7 +82,13 @@ impl Create {
         let (level, threads) = (self.level, self.threads.unwrap_or_else(default_threads));
         let output = context.output;
         let work = move || {
-            let options = CaptureOptions { bases: &[], block_size: BlockSize::DEFAULT, level, threads };
+            let options = CaptureOptions {
+                bases: &[],
+                block_size: BlockSize::DEFAULT,
+                level,
+                threads,
+                ..CaptureOptions::default()
+            };
             let control = Control { progress: &shared.0, cancel: &shared.1 };
             let mut tell =
                 |layout: &imagezip::layout::Layout| doubts(layout).iter().for_each(|doubt| output.say(doubt));

@@ -75,6 +75,10 @@ pub(super) fn seal(
     if manifest.kind != ImageKind::Full {
         return Err(refuse(image, format!("it is a {}, a base image is a full image", manifest.kind)));
     }
+    if let Some(first) = manifest.bad_sectors().first() {
+        let at = first.start;
+        return Err(refuse(image, format!("it is incomplete: sectors could not be read, the first at offset {at}")));
+    }
     let opened = Signature::open_trusted(open(signature)?, manifest.target_root);
     opened.map_err(|error| refuse(signature, crate::exit::chain(&error)))?;
     let text = String::from_utf8(container.contents().manifest.clone())

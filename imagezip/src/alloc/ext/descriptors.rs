@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!  0 block bitmap  4 inode bitmap  8 inode table  12 free blocks (16 bit)  18 flags  24 block bitmap checksum (16)
-//! 30 checksum (16); with 64 bytes the upper halves: 32, 36, 40, 44, 56
+//! 30 checksum (16); with 64 bytes or more the upper halves: 32, 36, 40, 44, 56
 //! ```
 
 use super::ExtDoubt;
-use super::superblock::{Protection, Superblock};
+use super::features::Protection;
+use super::superblock::Superblock;
 use crate::alloc::bytes::{u16_at, u32_at};
 use crate::alloc::crc::{crc16, crc32c};
 
@@ -21,7 +22,8 @@ pub(crate) struct Descriptor {
     pub(crate) block_bitmap: u64,
     pub(crate) inode_bitmap: u64,
     pub(crate) inode_table: u64,
-    pub(crate) free_blocks: u32,
+    /// Free blocks; with bigalloc, free clusters.
+    pub(crate) free_clusters: u32,
     /// The group has metadata only and its bitmap was never written.
     pub(crate) uninit: bool,
     /// The checksum of the bitmap as far as the descriptor has room for it.
@@ -33,7 +35,7 @@ impl Descriptor {
     /// Parses the descriptor of `group`, after its checksum.
     pub(crate) fn parse(superblock: &Superblock, group: u32, bytes: &[u8]) -> Result<Self, ExtDoubt> {
         let read = || {
-            let wide = superblock.descriptor_len == 64;
+            let wide = superblock.descriptor_len >= 64;
             let double = |low, high| {
                 let high = if wide { u32_at(bytes, high)? } else { 0 };
                 Some(u64::from(u32_at(bytes, low)?) | (u64::from(high) << 32))
@@ -47,7 +49,7 @@ impl Descriptor {
                 block_bitmap: double(0, 32)?,
                 inode_bitmap: double(4, 36)?,
                 inode_table: double(8, 40)?,
-                free_blocks: single(12, 44)?,
+                free_clusters: single(12, 44)?,
                 uninit: flags & FLAG_BLOCK_UNINIT != 0,
                 bitmap_checksum: single(24, 56)?,
                 wide,

@@ -5,11 +5,12 @@
 //! ```
 //!
 //! An extended entry (05, 0f, 85) opens a chain: each link is a sector of the same form, whose first entry is a
-//! logical partition (counted from that sector) and whose second is the next link (counted from the extended one).
+//! logical partition (counted from that sector) and whose second is the next link (counted from the extended one);
+//! some tools write them the other way round. A link without a partition is what remains of one that was deleted.
 
 use sigs::{ByteRange, SectorSize};
 
-use super::{Kind, Partition, Places, TableDoubt, overlap, sectors};
+use super::{Kind, Partition, Places, Purpose, TableDoubt, overlap, sectors};
 use crate::alloc::bytes::{has, u8_at, u32_at};
 use crate::alloc::doubt::Stop;
 use crate::alloc::window::Window;
@@ -38,6 +39,10 @@ impl Entry {
         self.kind == PROTECTIVE
     }
 
+    fn is_extended(&self) -> bool {
+        EXTENDED.contains(&self.kind)
+    }
+
     /// Returns true if a protective entry stands where Linux wants it: otherwise it takes it for a partition.
     pub(crate) fn protects(&self) -> bool {
         self.is_protective() && self.first == 1
@@ -47,6 +52,19 @@ impl Entry {
 /// Returns true if the sector ends like a boot sector and has anything at all where partitions stand.
 pub(crate) fn fills_table(sector: &[u8]) -> bool {
     has(sector, 510, &[0x55, 0xAA]) && sector.get(ENTRIES_AT..510).is_some_and(|area| area.iter().any(|b| *b != 0))
+}
+
+/// Returns where the count of sectors stands in a protective entry that covers all of a disk with this last sector.
+pub(crate) fn protective_count(sector: &[u8], last: u64) -> Option<u64> {
+    let covers = |entry: &Entry| entry.protects() && Ok(entry.count) == u32::try_from(last);
+    let index = entries(sector).iter().position(|entry| entry.as_ref().is_some_and(covers))?;
+    u64::try_from(ENTRIES_AT + ENTRY_LEN * index + 12).ok()
+}
+
+/// Returns the end of the last entry, extended ones included, in sectors.
+pub(crate) fn end_of_entries(sector: &[u8]) -> u64 {
+    let ends = entries(sector).into_iter().flatten().map(|entry| u64::from(entry.first) + u64::from(entry.count));
+    ends.max().unwrap_or(0)
 }
 
 /// Returns the four entries of a sector, `None` where one is unused; all `None` when the sector is not a table,
@@ -74,7 +92,7 @@ pub(crate) fn places(disk: &Window<'_>, sector_size: SectorSize, entries: &[Opti
     let mut extended = None;
     for (number, entry) in (1..).zip(entries) {
         let Some(entry) = entry else { continue };
-        if EXTENDED.contains(&entry.kind) {
+        if entry.is_extended() {
             if extended.replace((number, *entry)).is_some() {
                 return Err(TableDoubt::TwoExtended.into());
             }
@@ -101,6 +119,26 @@ pub(crate) fn places(disk: &Window<'_>, sector_size: SectorSize, entries: &[Opti
     Ok(places)
 }
 
+/// Compares a DOS table that protects a GPT with that. A hybrid has some of the partitions in both, so that systems
+/// that do not know the GPT see them; the stricter of the two types counts.
+pub(crate) fn reconcile(
+    entries: &[Option<Entry>; 4],
+    sector_size: SectorSize,
+    places: &mut Places,
+) -> Result<(), TableDoubt> {
+    for (number, entry) in (1..).zip(entries) {
+        let Some(entry) = entry.as_ref().filter(|entry| !entry.is_protective()) else { continue };
+        let known = partition(number, entry, 0, sector_size)?;
+        let twin = places.partitions.iter_mut().find(|twin| twin.range == known.range);
+        match (twin, known.kind.purpose) {
+            (Some(twin), Purpose::Other) => twin.kind.purpose = Purpose::Other,
+            (Some(_), _) => {}
+            (None, _) => return Err(TableDoubt::Hybrid { number }),
+        }
+    }
+    Ok(())
+}
+
 fn logical(disk: &Window<'_>, sector_size: SectorSize, extended: u32) -> Result<Places, Stop> {
     let mut places = Places::default();
     let mut number = FIRST_LOGICAL;
@@ -113,19 +151,25 @@ fn logical(disk: &Window<'_>, sector_size: SectorSize, extended: u32) -> Result<
         if !has(&sector, 510, &[0x55, 0xAA]) {
             return Err(broken().into());
         }
-        let [first, next, None, None] = entries(&sector) else { return Err(broken().into()) };
-        if fills_table(&sector) && first.is_none() && next.is_none() {
+        let [first, second, None, None] = entries(&sector) else { return Err(broken().into()) };
+        if fills_table(&sector) && first.is_none() && second.is_none() {
             return Err(broken().into());
         }
-        if let Some(entry) = first {
-            if EXTENDED.contains(&entry.kind) || entry.is_protective() {
+        // Some tools put the link first; Linux takes it from wherever it is.
+        let (entry, next) = match (first, second) {
+            (Some(first), None) if first.is_extended() => (None, Some(first)),
+            (Some(first), Some(second)) if first.is_extended() => (Some(second), Some(first)),
+            other => other,
+        };
+        if let Some(entry) = entry {
+            if entry.is_extended() || entry.is_protective() {
                 return Err(broken().into());
             }
             places.partitions.push(partition(number, &entry, link, sector_size)?);
             number += 1;
         }
         let Some(entry) = next else { return Ok(places) };
-        if !EXTENDED.contains(&entry.kind) {
+        if !entry.is_extended() {
             return Err(broken().into());
         }
         link = u64::from(extended) + u64::from(entry.first);

@@ -4,9 +4,13 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use imagezip::capture::CaptureError;
+use imagezip::foreign::proof::ProofError;
+use imagezip::foreign::qcow2::export::ExportError;
+use imagezip::foreign::{ndz, qcow2};
 use imagezip::image::ImageError;
 use imagezip::io::DiskError;
 use imagezip::restore::{Failure, Refusal};
+use imagezip::rewrite::RewriteError;
 use imagezip::verify::VerifyError;
 use sigs::SignatureError;
 use sigs::zdi::ZdiError;
@@ -14,6 +18,7 @@ use sigs::zdi::ZdiError;
 /// Usage or set-up.
 pub(crate) const USAGE: u8 = 2;
 const FAILED: u8 = 1;
+const PARTLY: u8 = 3;
 const UNVERIFIED: u8 = 7;
 const NO_SPACE: u8 = 8;
 const INTERRUPTED: u8 = 130;
@@ -27,6 +32,13 @@ pub(crate) struct Usage(pub(crate) String);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Differs(pub(crate) String);
+
+/// What was asked for was done, with an image of a disk that could not be read completely.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the image is incomplete: {sectors} sectors of the disk could not be read when it was made and count as zeros")]
+pub(crate) struct Incomplete {
+    pub(crate) sectors: u64,
+}
 
 /// A signal asked to stop.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -63,9 +75,19 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<Differs>() {
         return Some(UNVERIFIED);
     }
+    if cause.is::<Incomplete>() {
+        return Some(PARTLY);
+    }
     if let Some(error) = cause.downcast_ref::<io::Error>() {
+        if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<ImageError>()) {
+            // What an image that is read like a disk could not give.
+            return of_image(error);
+        }
         let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        return full.then_some(NO_SPACE);
+        // What is wrong with a foreign file may show when it is read; an error of reading holds it without being a
+        // link of the chain.
+        let inside = error.get_ref().and_then(|inside| of_foreign(inside));
+        return full.then_some(NO_SPACE).or(inside);
     }
     if let Some(error) = cause.downcast_ref::<ImageError>() {
         return of_image(error);
@@ -76,12 +98,25 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<SignatureError>() {
         return of_signature(error);
     }
+    if let Some(code) = of_foreign(cause) {
+        return Some(code);
+    }
+    if let Some(error) = cause.downcast_ref::<ProofError>() {
+        return of_proof(error);
+    }
+    if matches!(cause.downcast_ref::<ExportError>(), Some(ExportError::Cancelled)) {
+        return Some(INTERRUPTED);
+    }
+    if let Some(RewriteError::WrongRoot { .. }) = cause.downcast_ref::<RewriteError>() {
+        return Some(UNVERIFIED);
+    }
     match (cause.downcast_ref::<Failure>(), cause.downcast_ref::<VerifyError>()) {
         (Some(Failure::WrongRoot { .. } | Failure::NotZero { .. } | Failure::Changed { .. }), _) => Some(UNVERIFIED),
-        (_, Some(VerifyError::WrongRoot { .. } | VerifyError::Size { .. })) => Some(UNVERIFIED),
+        (_, Some(VerifyError::WrongRoot { .. } | VerifyError::Unfit(_))) => Some(UNVERIFIED),
         (Some(Failure::Cancelled), _) | (_, Some(VerifyError::Cancelled)) => Some(INTERRUPTED),
         _ => match (cause.downcast_ref::<CaptureError>(), cause.downcast_ref::<Refusal>()) {
             (Some(CaptureError::Cancelled), _) | (_, Some(Refusal::Cancelled)) => Some(INTERRUPTED),
+            (_, Some(Refusal::Signature)) => Some(UNVERIFIED),
             (Some(CaptureError::BlockSize { .. } | CaptureError::Bases { .. }), _) => Some(USAGE),
             _ => None,
         },
@@ -121,4 +156,20 @@ fn of_signature(error: &SignatureError) -> Option<u8> {
             Some(UNVERIFIED)
         }
     }
+}
+
+fn of_proof(error: &ProofError) -> Option<u8> {
+    match error {
+        ProofError::Read { .. } | ProofError::Chunks(_) => None,
+        ProofError::Size { .. } | ProofError::NotZero { .. } | ProofError::WrongRoot { .. } => Some(UNVERIFIED),
+        ProofError::Cancelled => Some(INTERRUPTED),
+    }
+}
+
+/// Returns the code for a foreign file that is refused: damaged, or of a kind that is not read.
+fn of_foreign(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if let Some(refused) = cause.downcast_ref::<qcow2::Refused>() {
+        return Some(if refused.is_damage() { UNVERIFIED } else { FAILED });
+    }
+    cause.downcast_ref::<ndz::Refused>().map(|refused| if refused.is_damage() { UNVERIFIED } else { FAILED })
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use imagezip::alloc::Unreadable;
 use imagezip::capture::{CaptureOptions, hash};
-use imagezip::io::Disk;
 use imagezip::package::Draft;
 use serde::Serialize;
 use sigs::{BlockCounts, BlockSize, Geometry, Root};
@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     /// Take everything as data
     #[arg(long)]
     raw: bool,
+    /// Read past the page cache
+    #[arg(long)]
+    direct: bool,
 }
 
 #[derive(Serialize)]
@@ -46,9 +49,9 @@ pub(crate) fn block_size(text: &str) -> Result<BlockSize, String> {
 
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()> {
     open::distinct(&arguments.out, [&arguments.source])?;
-    let disk = Disk::open(&arguments.source)?;
-    let part = open::part(&disk, &arguments.source, arguments.partition)?;
-    let (layout, _) = open::layout(session, &part, &arguments.source, arguments.raw)?;
+    let disk = open::disk(&arguments.source, arguments.direct)?;
+    let part = open::part(&*disk, &arguments.source, arguments.partition)?;
+    let (layout, _) = open::layout(session, &part, &arguments.source, arguments.raw, Unreadable::Fail)?;
     let mut out = BufWriter::with_capacity(1 << 20, Draft::create(&arguments.out)?);
     let options =
         CaptureOptions { block_size: arguments.block_size, threads: session.threads(), ..CaptureOptions::default() };

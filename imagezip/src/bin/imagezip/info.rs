@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
+use imagezip::alloc::Evidence;
 use serde::Serialize;
 use sigs::manifest::Manifest;
 use sigs::map::ChunkSummary;
@@ -13,8 +14,8 @@ use sigs::zdi::Container;
 use sigs::{ByteLen, ByteOffset, Geometry, ReadAt, Root, Signature};
 
 use crate::exit::Usage;
-use crate::open;
 use crate::session::{Session, human};
+use crate::{incomplete, map, open};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -28,6 +29,7 @@ struct ImageInfo<'a> {
     file_bytes: ByteLen,
     frames: usize,
     stored_bytes: ByteLen,
+    complete: bool,
     manifest: &'a Manifest,
 }
 
@@ -90,12 +92,28 @@ fn image<R: ReadAt>(session: &Session, container: &Container<R>) -> anyhow::Resu
         human(stored)
     );
     for partition in &manifest.partitions {
-        let how = partition.whole.as_ref().map_or("free space proven".to_owned(), |reason| format!("whole: {reason}"));
+        let how = match (&partition.whole, &partition.evidence) {
+            (Some(reason), _) => format!("whole: {reason}"),
+            (None, evidence) => proof(evidence.as_deref()),
+        };
         let (number, content, allocated) = (partition.number, &partition.content, human(partition.allocated.get()));
         let _ = writeln!(text, "partition {number}: {content}, {allocated} allocated, {how}");
+        let evidence = partition.evidence.as_deref().and_then(Evidence::parse);
+        let volumes = evidence.as_ref().map_or(&[][..], Evidence::volumes);
+        volumes.iter().for_each(|volume| text.push_str(&map::volume(volume)));
     }
+    for line in incomplete::lines(manifest) {
+        let _ = writeln!(text, "INCOMPLETE: {line}");
+    }
+    let complete = manifest.is_complete();
     let (stored_bytes, frames) = (ByteLen::new(stored), contents.frames.len());
-    session.print(&ImageInfo { file: "image", file_bytes, frames, stored_bytes, manifest }, &text)
+    session.print(&ImageInfo { file: "image", file_bytes, frames, stored_bytes, complete, manifest }, &text)
+}
+
+/// Says in words what a proof rests on; one of a later version is a proof all the same.
+fn proof(evidence: Option<&str>) -> String {
+    let evidence = evidence.and_then(Evidence::parse);
+    evidence.map_or("free space proven".to_owned(), |evidence| evidence.to_string())
 }
 
 fn signature<R: ReadAt>(session: &Session, signature: &Signature<R>, file_bytes: ByteLen) -> anyhow::Result<()> {

@@ -7,15 +7,22 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod create;
+mod diff;
 mod exit;
 mod export;
 mod hash;
+mod import;
+mod incomplete;
 mod info;
 mod map;
 mod open;
+mod output;
 mod progress;
+mod rebase;
 mod restore;
+mod rewrite;
 mod session;
+mod squash;
 mod verify;
 
 use session::{Common, Session};
@@ -46,6 +53,14 @@ enum Command {
     Map(map::Arguments),
     /// Turn an image into a plain disk image
     Export(export::Arguments),
+    /// Save a disk image of another program as an image
+    Import(import::Arguments),
+    /// Make the delta image from one state to another
+    Diff(diff::Arguments),
+    /// Make one full image of a delta image and its bases
+    Squash(squash::Arguments),
+    /// Make a delta image against another base
+    Rebase(rebase::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +80,10 @@ fn main() -> ExitCode {
         Command::Info(arguments) => info::run(&session, &arguments),
         Command::Map(arguments) => map::run(&session, &arguments),
         Command::Export(arguments) => export::run(&session, &arguments),
+        Command::Import(arguments) => import::run(&session, &arguments),
+        Command::Diff(arguments) => diff::run(&session, &arguments),
+        Command::Squash(arguments) => squash::run(&session, &arguments),
+        Command::Rebase(arguments) => rebase::run(&session, &arguments),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use imagezip::alloc::Treatment;
+use imagezip::alloc::{Treatment, Unreadable, VolumeReport};
 use imagezip::io::{Disk, ReadAt as _};
 
 use crate::open;
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()> {
     let disk = Disk::open(&arguments.source)?;
     let part = open::part(&disk, &arguments.source, arguments.partition)?;
-    let (layout, survey) = open::layout(session, &part, &arguments.source, false)?;
+    let (layout, survey) = open::layout(session, &part, &arguments.source, false, Unreadable::Fail)?;
     let mut text = format!(
         "{} of {} allocated, in {} ranges; sectors of {} bytes\n",
         human(layout.allocated_bytes().get()),
@@ -31,10 +31,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
         survey.sector_size
     );
     for partition in &survey.partitions {
-        let how = match &partition.treatment {
-            Treatment::Proven { .. } => "free space proven".to_owned(),
-            Treatment::Whole { reason } => format!("whole: {reason}"),
-        };
+        let how = how(&partition.treatment);
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
@@ -46,6 +43,23 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
             human(partition.allocated.get()),
             human(partition.range.len.get())
         );
+        if let Treatment::Proven { evidence } = &partition.treatment {
+            evidence.volumes().iter().for_each(|found| text.push_str(&volume(found)));
+        }
     }
     session.print(&survey, &text)
+}
+
+/// Returns the line for a logical volume.
+pub(crate) fn volume(found: &VolumeReport) -> String {
+    let (allocated, len) = (human(found.allocated.get()), human(found.len.get()));
+    let how = how(&found.treatment);
+    format!("  volume {}: {}, {allocated} of {len} allocated, {how}\n", found.name, found.content)
+}
+
+fn how(treatment: &Treatment) -> String {
+    match treatment {
+        Treatment::Proven { evidence } => evidence.to_string(),
+        Treatment::Whole { reason } => format!("whole: {reason}"),
+    }
 }

@@ -4,19 +4,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use imagezip::alloc::{Survey, SurveyOptions, Treatment, Window, partition_range, survey};
+use imagezip::alloc::{Survey, SurveyOptions, Treatment, Unreadable, Window, partition_range, survey};
 use imagezip::image::{Chain, ImageSource, Verified};
-use imagezip::io::Disk;
+use imagezip::io::{DirectDisk, Disk, DiskError};
 use imagezip::layout::Layout;
 use imagezip::package::same_file;
 use sigs::source::FileSource;
-use sigs::{ReadAt as _, Signature};
+use sigs::{ReadAt, Signature};
 
 use crate::exit::Usage;
-use crate::session::Session;
+use crate::session::{Session, human};
+
+/// Opens a disk to be read, through the page cache or past it.
+pub(crate) fn disk(path: &Path, direct: bool) -> Result<Box<dyn ReadAt>, DiskError> {
+    Ok(if direct { Box::new(DirectDisk::open(path)?) } else { Box::new(Disk::open(path)?) })
+}
 
 /// Opens the part of a disk a command works on: all of it, or one partition.
-pub(crate) fn part<'a>(disk: &'a Disk, path: &Path, partition: Option<u32>) -> anyhow::Result<Window<'a>> {
+pub(crate) fn part<'a>(disk: &'a dyn ReadAt, path: &Path, partition: Option<u32>) -> anyhow::Result<Window<'a>> {
     let Some(number) = partition else { return Ok(Window::whole(disk)) };
     let range =
         partition_range(disk, number).with_context(|| format!("read the partition table of {}", path.display()))?;
@@ -26,22 +31,44 @@ pub(crate) fn part<'a>(disk: &'a Disk, path: &Path, partition: Option<u32>) -> a
 }
 
 /// Finds out what is allocated, and says why what is taken whole is.
-pub(crate) fn layout(session: &Session, part: &Window<'_>, path: &Path, raw: bool) -> anyhow::Result<(Layout, Survey)> {
+pub(crate) fn layout(
+    session: &Session,
+    part: &Window<'_>,
+    path: &Path,
+    raw: bool,
+    unreadable: Unreadable,
+) -> anyhow::Result<(Layout, Survey)> {
     let context = || format!("survey {}", path.display());
-    let survey = survey(part, SurveyOptions { raw }).with_context(context)?;
-    for partition in &survey.partitions {
-        if let Treatment::Whole { reason } = &partition.treatment
-            && !raw
-        {
-            let (path, number) = (path.display(), partition.number);
-            session.say(&match number {
-                0 => format!("{path}: all of it counts as data: {reason}"),
-                _ => format!("{path}: all of partition {number} ({}) counts as data: {reason}", partition.kind),
-            });
-        }
+    let survey = survey(part, SurveyOptions { raw, unreadable }).with_context(context)?;
+    if !raw {
+        doubts(&survey).iter().for_each(|doubt| session.say(&format!("{}: {doubt}", path.display())));
     }
     let layout = Layout::from_survey(part.len(), &survey).with_context(context)?;
     Ok((layout, survey))
+}
+
+/// Returns what counts as data as a whole, and why: partitions, and logical volumes in them.
+fn doubts(survey: &Survey) -> Vec<String> {
+    let mut doubts = Vec::new();
+    for partition in &survey.partitions {
+        let (number, content) = (partition.number, partition.content);
+        match &partition.treatment {
+            Treatment::Whole { reason } => doubts.push(match number {
+                0 => format!("all of it counts as data: {reason}"),
+                _ => format!(
+                    "all {} of partition {number} ({}, {content}) count as data: {reason}",
+                    human(partition.range.len.get()),
+                    partition.kind
+                ),
+            }),
+            Treatment::Proven { evidence } => doubts.extend(evidence.volumes().iter().filter_map(|volume| {
+                let Treatment::Whole { reason } = &volume.treatment else { return None };
+                let (name, size) = (&volume.name, human(volume.len.get()));
+                Some(format!("all {size} of the logical volume {name} ({}) count as data: {reason}", volume.content))
+            })),
+        }
+    }
+    doubts
 }
 
 /// Opens a signature file.
@@ -57,14 +84,22 @@ pub(crate) fn file(path: &Path) -> anyhow::Result<FileSource> {
 
 /// Opens images, the last of which is the one that counts, and checks them as a whole.
 pub(crate) fn chain(session: &Session, paths: &[PathBuf]) -> anyhow::Result<Chain<Verified>> {
-    let mut sources = Vec::with_capacity(paths.len());
-    for path in paths {
-        let bytes = Arc::new(file(path)?);
-        sources.push(ImageSource { name: path.display().to_string(), bytes });
-    }
+    let mut sources = paths.iter().map(|path| source(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let image = sources.pop().ok_or_else(|| Usage("name an image".to_owned()))?;
     let chain = Chain::open(image, sources).context("refuse the image")?;
     session.watched(|| chain.verify(session.threads(), session.control())).context("refuse the image")
+}
+
+/// Opens an image with those of the `offered` images that it needs, and checks them as a whole.
+pub(crate) fn chain_among(session: &Session, path: &Path, offered: &[&PathBuf]) -> anyhow::Result<Chain<Verified>> {
+    let others = offered.iter().filter(|other| other.as_path() != path);
+    let others = others.map(|path| source(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let chain = Chain::open_among(source(path)?, others).context("refuse the image")?;
+    session.watched(|| chain.verify(session.threads(), session.control())).context("refuse the image")
+}
+
+fn source(path: &Path) -> anyhow::Result<ImageSource> {
+    Ok(ImageSource { name: path.display().to_string(), bytes: Arc::new(file(path)?) })
 }
 
 /// Refuses an output that is also an input.

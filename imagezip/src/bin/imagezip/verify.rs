@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use imagezip::alloc::Unreadable;
 use imagezip::io::Disk;
 use imagezip::verify::{Comparison, MAX_REPORTED, compare, verify_content};
 use serde::Serialize;
-use sigs::{BlockCounts, Root};
+use sigs::{BlockCounts, ByteRange, Root};
 
 use crate::exit::Differs;
+use crate::incomplete;
 use crate::open;
 use crate::session::Session;
 
@@ -35,23 +37,27 @@ struct Report {
     ok: bool,
     root: Root,
     counts: BlockCounts,
+    complete: bool,
+    bad_sectors: Vec<ByteRange>,
     #[serde(skip_serializing_if = "Option::is_none")]
     comparison: Option<Comparison>,
 }
 
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()> {
     let chain = open::chain(session, &arguments.images)?;
-    let (root, counts) = (chain.manifest().target_root, chain.manifest().counts);
+    let manifest = chain.manifest();
+    let (root, counts) = (manifest.target_root, manifest.counts);
+    let (complete, bad_sectors) = (manifest.is_complete(), manifest.bad_sectors().to_vec());
     let Some(path) = &arguments.against else {
         let root = session.watched(|| verify_content(&chain, session.threads(), session.control()));
         let root = root.context("verify the image")?;
-        let report = Report { ok: true, root, counts, comparison: None };
-        return session
-            .print(&report, &format!("root {root}\nintact: every frame was expanded and every block hashed"));
+        let report = Report { ok: true, root, counts, complete, bad_sectors, comparison: None };
+        session.print(&report, &format!("root {root}\nintact: every frame was expanded and every block hashed"))?;
+        return incomplete::check(session, manifest);
     };
     let disk = Disk::open(path)?;
     let part = open::part(&disk, path, arguments.partition)?;
-    let (layout, _) = open::layout(session, &part, path, arguments.raw)?;
+    let (layout, _) = open::layout(session, &part, path, arguments.raw, Unreadable::Fail)?;
     let compared = session.watched(|| compare(&chain, &part, &layout, session.threads(), session.control()));
     let comparison = compared.with_context(|| format!("compare with {}", path.display()))?;
     let different = comparison.different_blocks;
@@ -65,9 +71,10 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
         text.push_str("\n(and perhaps more)");
     }
     let ok = comparison.is_identical();
-    let printed = session.print(&Report { ok, root, counts, comparison: Some(comparison) }, &text);
+    let report = Report { ok, root, counts, complete, bad_sectors, comparison: Some(comparison) };
+    let printed = session.print(&report, &text);
     if ok {
-        return printed;
+        return printed.and_then(|()| incomplete::check(session, manifest));
     }
     // The verdict counts, also for a caller who does not read what was printed.
     Err(Differs(format!("{} differs from the image in {different} blocks", path.display())).into())

@@ -109,7 +109,7 @@ fn a_disk_of_any_length_has_an_answer() {
 #[test]
 fn raw_believes_nothing() {
     let disk = Image::fresh("ext4", 1024, 9000, &[]).bytes();
-    let survey = survey(&disk, SurveyOptions { raw: true }).unwrap();
+    let survey = survey(&disk, SurveyOptions { raw: true, ..SurveyOptions::default() }).unwrap();
     assert_eq!(pairs(&survey.allocated), [(0, u64::try_from(disk.len()).unwrap())]);
     assert_eq!(reason(&survey), "everything was asked for");
 }
@@ -226,6 +226,7 @@ fn only_reads_fail_and_say_where() {
         let SurveyError::Read { offset, .. } = survey(&disk, SurveyOptions::default()).unwrap_err();
         assert!(offset.get() + 65_536 > from, "{offset} {from}");
     }
-    let raw = survey(&Broken { bytes: vec![1; 100], from: 0 }, SurveyOptions { raw: true }).unwrap();
+    let raw = survey(&Broken { bytes: vec![1; 100], from: 0 }, SurveyOptions { raw: true, ..SurveyOptions::default() })
+        .unwrap();
     assert_eq!(pairs(&raw.allocated), [(0, 100)]);
 }

@@ -29,6 +29,21 @@ fn all_but_the_header_is_free() {
 }
 
 #[test]
+fn label_and_uuid_are_in_the_header_and_a_smaller_area_leaves_a_tail() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("swap");
+    fs::File::create(&path).unwrap().set_len(40 * 4096).unwrap();
+    let uuid = "01234567-89ab-cdef-0123-456789abcdef";
+    run("mkswap", &["-L", "a label", "-U", uuid, &path.display().to_string()]);
+    assert_eq!(pairs(&survey_file(&path).allocated), [(0, 4096)]);
+    // A partition that grew: what is behind the area is nobody's. One that shrank: the header lies.
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(50 * 4096).unwrap();
+    assert_eq!(pairs(&survey_file(&path).allocated), [(0, 4096), (40 * 4096, 50 * 4096)]);
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(39 * 4096).unwrap();
+    assert_eq!(reason(&survey_file(&path)), "the swap area does not fit its partition");
+}
+
+#[test]
 fn swap_and_ext_at_once_are_a_doubt() {
     let mut bytes = Image::fresh("ext4", 4096, 4000, &[]).bytes();
     bytes[4086..4096].copy_from_slice(b"SWAPSPACE2");

@@ -1,6 +1,7 @@
 //! Making file systems with the tools of Debian, and reading their answers.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -40,7 +41,13 @@ impl Image {
     /// Makes a file system of `blocks` blocks in a file that is a bit longer, with files, some of them deleted.
     pub(super) fn new(kind: &str, block_size: u64, blocks: u64, options: &[&str]) -> Self {
         let image = Self::fresh(kind, block_size, blocks, options);
-        let sources = image.folder.path().join("files");
+        image.use_it();
+        image
+    }
+
+    /// Deletes some of the files and writes others.
+    pub(super) fn use_it(&self) {
+        let sources = self.folder.path().join("files");
         let mut script = String::new();
         for index in (0..90).step_by(3) {
             script.push_str(&format!("rm /file{index}\n"));
@@ -51,8 +58,7 @@ impl Image {
             script.push_str(&format!("write {} /later/copy{index}\n", source.display()));
         }
         script.push_str("rm /later/copy5\nrm /later/copy41\n");
-        image.debugfs(&script);
-        image
+        self.debugfs(&script);
     }
 
     /// Makes a file system as `mke2fs` leaves it.
@@ -77,6 +83,11 @@ impl Image {
         image
     }
 
+    /// Returns a folder for other files of a test.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(super) fn path(&self) -> PathBuf {
         self.folder.path().join("disk")
     }
@@ -96,6 +107,20 @@ impl Image {
         run("debugfs", &["-w", "-f", &file.display().to_string(), &self.text()])
     }
 
+    /// Sets feature flags in a superblock without a checksum.
+    pub(super) fn add_flags(&self, set: &str, flags: u32) {
+        let at = match set {
+            "compat" => 1024 + 0x5C,
+            "incompat" => 1024 + 0x60,
+            "ro_compat" => 1024 + 0x64,
+            other => panic!("{other}"),
+        };
+        let file = fs::OpenOptions::new().read(true).write(true).open(self.path()).unwrap();
+        let mut bytes = [0; 4];
+        file.read_exact_at(&mut bytes, at).unwrap();
+        file.write_all_at(&(u32::from_le_bytes(bytes) | flags).to_le_bytes(), at).unwrap();
+    }
+
     pub(super) fn survey(&self) -> Survey {
         survey_file(&self.path())
     }
@@ -103,14 +128,54 @@ impl Image {
     /// Returns what `dumpe2fs` has as allocated, with what does not belong to the file system.
     pub(super) fn truth(&self) -> Pairs {
         let text = run("dumpe2fs", &[&self.text()]);
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|number| number.trim().parse::<u64>().unwrap())
+        };
+        let end = field("Block count:").unwrap();
+        // Of a free run of clusters it prints the first block of the first and of the last.
+        let cluster = field("Cluster size:").map_or(1, |size| size / self.block_size);
         let mut free: Pairs = Vec::new();
         for line in text.lines().filter_map(|line| line.strip_prefix("  Free blocks: ")) {
             for part in line.split(", ").filter(|part| !part.is_empty()) {
                 let (first, last) = numbers(part);
-                free.push((first * self.block_size, (last + 1) * self.block_size));
+                free.push((first * self.block_size, (last + cluster).min(end) * self.block_size));
             }
         }
         complement(&free, fs::metadata(self.path()).unwrap().len())
+    }
+
+    /// Asserts that `testb` of `debugfs` agrees at both sides of every border of what is allocated.
+    pub(super) fn assert_borders(&self, allocated: &[(u64, u64)], what: &str) {
+        let borders = allocated.iter().flat_map(|(start, end)| [*start, *end]).map(|at| at / self.block_size);
+        let header = run("dumpe2fs", &["-h", &self.text()]);
+        let number = |name: &str| -> u64 {
+            header.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap()
+        };
+        let inside = number("First block:").max(1)..number("Block count:");
+        let mut blocks: Vec<u64> = borders.flat_map(|at| [at.saturating_sub(1), at]).collect();
+        blocks.retain(|block| inside.contains(block));
+        blocks.dedup();
+        assert!(blocks.len() > 2, "{what}");
+        let script: String = blocks.iter().map(|block| format!("testb {block}\n")).collect();
+        let file = self.folder.path().join("script");
+        fs::write(&file, script).unwrap();
+        let text = run("debugfs", &["-f", &file.display().to_string(), &self.text()]);
+        let answers: Vec<&str> = text.lines().filter(|line| line.starts_with("Block ")).collect();
+        assert_eq!(answers.len(), blocks.len(), "{what}");
+        for (block, answer) in blocks.iter().zip(answers) {
+            let place = (block * self.block_size, (block + 1) * self.block_size);
+            let marked = !answer.contains("not in use");
+            assert_eq!(covers(allocated, &[place]), marked, "{what}: {answer}");
+        }
+    }
+
+    /// Returns every file with its content, as `debugfs` reads them.
+    pub(super) fn tree(&self) -> Vec<(String, Vec<u8>)> {
+        let target = tempfile::tempdir().unwrap();
+        let dump = format!("rdump / {}", target.path().display());
+        run("debugfs", &["-R", &dump, &self.text()]);
+        files_below(target.path())
     }
 
     /// Asserts that we believe the file system and have exactly what `dumpe2fs` has.
@@ -125,14 +190,33 @@ impl Image {
     }
 }
 
+/// Returns every file below a folder with its content, in order.
+pub(super) fn files_below(top: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    let mut folders = vec![top.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(top).unwrap().display().to_string();
+                files.push((name, fs::read(path).unwrap()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
 /// Parses `12` or `12-34`.
 pub(super) fn numbers(text: &str) -> (u64, u64) {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     (first.trim().parse().unwrap(), last.trim().parse().unwrap())
 }
 
-pub(super) fn pairs(ranges: &[ByteRange]) -> Pairs {
-    ranges.iter().map(|range| (range.start.get(), range.start.get() + range.len.get())).collect()
+pub(super) fn pairs(ranges: impl IntoIterator<Item = ByteRange>) -> Pairs {
+    ranges.into_iter().map(|range| (range.start.get(), range.start.get() + range.len.get())).collect()
 }
 
 /// Returns what of `len` bytes is not in sorted ranges.
@@ -176,7 +260,7 @@ pub(super) fn assert_well_formed(survey: &Survey, len: u64) {
     assert!(allocated.windows(2).all(|pair| pair[0].1 < pair[1].0), "{allocated:?}");
     let mut behind = 0;
     for partition in &survey.partitions {
-        let (start, end) = pairs(&[partition.range])[0];
+        let (start, end) = pairs([partition.range])[0];
         assert!(start >= behind && end <= len);
         assert!(covers(&allocated, &complement(&[(0, behind), (start, len)], len)), "a gap is not data");
         behind = end;

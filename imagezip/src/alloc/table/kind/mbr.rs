@@ -1,0 +1,48 @@
+//! The types of DOS tables that people meet.
+
+use super::Purpose;
+
+/// Type, name, purpose.
+#[rustfmt::skip]
+pub(super) const KINDS: &[(u8, &str, Purpose)] = &[
+    (0x01, "fat12", Purpose::Linux),
+    (0x04, "fat16", Purpose::Linux),
+    (0x06, "fat16", Purpose::Linux),
+    (0x07, "ntfs", Purpose::Linux),
+    (0x0b, "fat32", Purpose::Linux),
+    (0x0c, "fat32", Purpose::Linux),
+    (0x0e, "fat16", Purpose::Linux),
+    (0x11, "hidden-fat12", Purpose::Linux),
+    (0x12, "diagnostics", Purpose::Other),
+    (0x14, "hidden-fat16", Purpose::Linux),
+    (0x16, "hidden-fat16", Purpose::Linux),
+    (0x17, "hidden-ntfs", Purpose::Linux),
+    (0x1b, "hidden-fat32", Purpose::Linux),
+    (0x1c, "hidden-fat32", Purpose::Linux),
+    (0x1e, "hidden-fat16", Purpose::Linux),
+    (0x27, "windows-recovery", Purpose::Linux),
+    (0x41, "prep-boot", Purpose::Other),
+    (0x42, "microsoft-ldm", Purpose::Other),
+    (0x82, "linux-swap", Purpose::Swap),
+    (0x83, "linux", Purpose::Linux),
+    (0x84, "hibernation", Purpose::Other),
+    (0x88, "linux-plaintext", Purpose::Other),
+    (0x8e, "linux-lvm", Purpose::Lvm),
+    (0xa0, "hibernation", Purpose::Other),
+    (0xa5, "freebsd", Purpose::Other),
+    (0xa6, "openbsd", Purpose::Other),
+    (0xa8, "apple-ufs", Purpose::Other),
+    (0xa9, "netbsd", Purpose::Other),
+    (0xab, "apple-boot", Purpose::Other),
+    (0xaf, "apple-hfs", Purpose::Linux),
+    (0xbe, "solaris-boot", Purpose::Other),
+    (0xbf, "solaris", Purpose::Other),
+    (0xda, "plain-data", Purpose::Other),
+    (0xde, "dell-utility", Purpose::Linux),
+    (0xe8, "luks", Purpose::Other),
+    (0xea, "linux-boot", Purpose::Linux),
+    (0xef, "efi", Purpose::Efi),
+    (0xfb, "vmfs", Purpose::Other),
+    (0xfc, "vmware-core", Purpose::Other),
+    (0xfd, "linux-raid", Purpose::Other),
+];

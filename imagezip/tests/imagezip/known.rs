@@ -1,0 +1,123 @@
+//! Restoring in place with the signature of the state: the disk is read once, and only what differs is written.
+
+use imagezip::image::{Chain, Verified};
+use imagezip::io::fake::{Action, MemoryDisk};
+use imagezip::restore::{FreePolicy, Refusal, RestoreError, RestoreOptions, RestoreReport, restore_known};
+use proptest::prelude::*;
+use sigs::Signature;
+
+use crate::damage::pair;
+use crate::round_trip::case;
+use crate::support::{Noise, THREADS, controlled, make_whole, open};
+
+fn restore_with(
+    chain: &Chain<Verified>,
+    signature: &[u8],
+    target: &MemoryDisk,
+    free: FreePolicy,
+) -> Result<RestoreReport, RestoreError> {
+    let signature = Signature::open(signature.to_vec()).expect("a signature whose tail is whole");
+    let options = RestoreOptions { in_place: true, threads: THREADS, ..RestoreOptions::new(free) };
+    controlled(|control| restore_known(chain, &signature, target, &options, control))
+}
+
+#[test]
+fn cut_off_at_every_action_it_does_not_boot_and_is_finished_by_running_it_again() {
+    let (disk, changed) = pair();
+    let base = make_whole(&disk, &[]);
+    let delta = make_whole(&changed, &[&base]);
+    let chain = open(&delta.image, &[&base.image]).unwrap();
+    let mut cut = 0;
+    loop {
+        let target = MemoryDisk::new(disk.clone());
+        target.fail_after(cut);
+        let Err(error) = restore_with(&chain, &delta.signature, &target, FreePolicy::Zero) else { break };
+        assert!(matches!(error, RestoreError::Unfinished(_)), "{error}");
+        let content = target.content();
+        let whole = content[..1 << 20] == changed[..1 << 20];
+        assert!(cut == 0 || whole || content[..4096].iter().all(|byte| *byte == 0), "cut {cut}");
+        target.heal();
+        restore_with(&chain, &delta.signature, &target, FreePolicy::Zero).unwrap();
+        assert!(target.content() == changed, "cut {cut}");
+        cut += 1;
+    }
+    assert!(cut > 8, "only {cut} actions");
+}
+
+#[test]
+fn only_what_differs_is_written() {
+    let (disk, changed) = pair();
+    let base = make_whole(&disk, &[]);
+    let delta = make_whole(&changed, &[&base]);
+    let chain = open(&delta.image, &[&base.image]).unwrap();
+    let target = MemoryDisk::new(disk);
+    let report = restore_with(&chain, &delta.signature, &target, FreePolicy::Keep).unwrap();
+    assert!(target.content() == changed);
+    // The first and the last MiB are always written.
+    assert_eq!(report.kept_bytes.get(), 1 << 20, "{report:?}");
+    let written: u64 = target
+        .take_actions()
+        .iter()
+        .map(|action| if let Action::Write(range) = action { range.len.get() } else { 0 })
+        .sum();
+    assert!(written <= report.written_bytes.get(), "{written} bytes were written, {report:?}");
+}
+
+#[test]
+fn a_write_that_is_lost_is_found_out() {
+    let (disk, changed) = pair();
+    let base = make_whole(&disk, &[]);
+    let delta = make_whole(&changed, &[&base]);
+    let chain = open(&delta.image, &[&base.image]).unwrap();
+    let places = (0..disk.len()).filter(|at| disk[*at] != changed[*at]).step_by(50_000);
+    for place in places {
+        let target = MemoryDisk::new(disk.clone());
+        target.lose_writes_at(place);
+        let error = restore_with(&chain, &delta.signature, &target, FreePolicy::Zero).unwrap_err();
+        assert!(matches!(error, RestoreError::Unfinished(_)), "{place}: {error}");
+    }
+}
+
+#[test]
+fn another_signature_is_refused_before_the_first_write() {
+    let (disk, changed) = pair();
+    let base = make_whole(&disk, &[]);
+    let delta = make_whole(&changed, &[&base]);
+    let chain = open(&delta.image, &[&base.image]).unwrap();
+    let target = MemoryDisk::new(disk.clone());
+    let error = restore_with(&chain, &base.signature, &target, FreePolicy::Zero).unwrap_err();
+    assert!(matches!(error, RestoreError::Refused(Refusal::Signature)), "{error}");
+    // A page that is damaged is found when it is fetched.
+    let mut damaged = delta.signature.clone();
+    damaged[200] ^= 1;
+    let error = restore_with(&chain, &damaged, &target, FreePolicy::Zero).unwrap_err();
+    assert!(matches!(error, RestoreError::Refused(Refusal::Signature)), "{error}");
+    assert!(target.content() == disk && target.take_actions().is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_was_there_the_state_comes_back(
+        (first, second) in case(),
+        free in prop_oneof![Just(FreePolicy::Keep), Just(FreePolicy::Zero), Just(FreePolicy::Discard)],
+        seed in 1_u64..,
+        spoiled in 0_u64..4,
+    ) {
+        let base = first.make(&[]);
+        let delta = second.make(&[&base]);
+        let chain = open(&delta.image, &[&base.image]).unwrap();
+        // The disk holds the state, more or less.
+        let mut before = second.disk.clone();
+        let mut noise = Noise(seed);
+        for block in before.chunks_mut(512) {
+            if noise.next() % 4 < spoiled {
+                noise.fill(block);
+            }
+        }
+        let target = MemoryDisk::new(before.clone());
+        restore_with(&chain, &delta.signature, &target, free).unwrap();
+        second.check(&target.content(), &before, free);
+    }
+}
