@@ -90,8 +90,10 @@ impl WriteError {
                 RestoreError::Refused(Refusal::Size { .. } | Refusal::Sectors { .. } | Refusal::Unfit(_)) => {
                     FailureClass::Machine
                 }
+                RestoreError::Refused(Refusal::Signature) => FailureClass::Corruption,
                 RestoreError::Unfinished(failure) => match failure {
                     RestoreFailure::Image(_)
+                    | RestoreFailure::Signature(_)
                     | RestoreFailure::NotZero { .. }
                     | RestoreFailure::WrongRoot { .. }
                     | RestoreFailure::Changed { .. }

@@ -69,7 +69,7 @@
 //! | identical images give no delta | [`delta::an_empty_delta_is_a_valid_image`] |
 //! | expanding a delta keeps blocks that were freed | [`delta::what_was_freed_or_became_zero_is_known`] |
 //! | comparing needs the same hash and block size, or fails an assertion | `damage::bases_with_other_blocks_are_an_error_and_deltas_of_deltas_are_not` |
-//! | diff, squash, rebase missing or half done | not landed when this was written |
+//! | diff, squash, rebase missing or half done | `rewrite::a_state_stays_what_it_is_whatever_it_is_stored_against`, `rewrite::between_identical_states_there_is_an_empty_delta` |
 //! | its own files, cut, out of order, of two images | `ndz::defects` |
 
 #![expect(clippy::unwrap_used, reason = "in the helpers of tests a panic is the report")]
