@@ -4,7 +4,7 @@
 //! engine knows of it. All of a foreign file is hostile: what is read into memory is bounded before it is read, and
 //! what is not understood is refused as a whole before the first byte of it is believed.
 //!
-//! - [`format`]: which format a file has
+//! - [`mod@format`]: which format a file has
 //! - [`ndz`]: the images of Emulab, versions 1 to 4
 //! - [`qcow2`]: the images of QEMU, versions 2 and 3
 //! - [`proof`]: the root of what a written file holds, read back
