@@ -6,6 +6,7 @@ use sigs::{ByteLen, ByteRange, SectorSize};
 use super::content::Content;
 use super::doubt::{Doubt, Stop, SurveyError};
 use super::filesystem::{Evidence, FileSystem, Probed, probe};
+use super::swap::SwapDoubt;
 use super::table::{self, Kind, Partition, TableKind};
 use super::window::Window;
 use crate::extents::{Extents, ExtentsBuilder};
@@ -108,17 +109,22 @@ pub fn survey(disk: &dyn ReadAt, options: SurveyOptions) -> Result<Survey, Surve
         Some(table) => (table.sector_size, table.kind, table.partitions),
         None => (medium, TableKind::None, vec![itself(&whole)]),
     };
+    let mut found = Vec::new();
+    for partition in partitions {
+        // The table was checked against the disk; a partition that is not a part of it is data like any gap.
+        let Some(window) = Window::new(disk, partition.range) else { continue };
+        let probed = match probe(&window, &partition.kind) {
+            Ok(probed) => probed,
+            Err(error) => Probed::Doubted(Content::Unknown, options.unreadable.doubt(error)?),
+        };
+        found.push((partition, probed));
+    }
+    doubt_beside_hibernation(&mut found);
     let mut allocated = ExtentsBuilder::new();
     let mut reports = Vec::new();
     let mut behind = 0;
-    for partition in partitions {
+    for (partition, found) in found {
         let start = partition.range.start.get();
-        // The table was checked against the disk; a partition that is not a part of it is data like any gap.
-        let Some(window) = Window::new(disk, partition.range) else { continue };
-        let found = match probe(&window, &partition.kind) {
-            Ok(found) => found,
-            Err(error) => Probed::Doubted(Content::Unknown, options.unreadable.doubt(error)?),
-        };
         let (report, ranges) = report(&partition, &found);
         allocated.push(behind, start);
         for range in &ranges {
@@ -130,6 +136,22 @@ pub fn survey(disk: &dyn ReadAt, options: SurveyOptions) -> Result<Survey, Surve
     }
     allocated.push(behind, disk.len().get());
     Ok(Survey { sector_size, table, partitions: reports, allocated: allocated.finish() })
+}
+
+/// Takes every partition whole when there is a hibernation image on the disk.
+///
+/// The machine goes on with the file systems as it has them in memory. There may be blocks in use which the disk has as
+/// free: data are written before the metadata that say so.
+fn doubt_beside_hibernation(found: &mut [(Partition, Probed)]) {
+    let is_hibernated = |probed: &Probed| matches!(probed, Probed::Doubted(_, Doubt::Swap(SwapDoubt::Hibernated)));
+    if !found.iter().any(|(_, probed)| is_hibernated(probed)) {
+        return;
+    }
+    for (_, probed) in found {
+        if let Probed::Proven(file_system) = probed {
+            *probed = Probed::Doubted(file_system.name(), Doubt::Hibernated);
+        }
+    }
 }
 
 impl Unreadable {

@@ -77,6 +77,9 @@ pub enum Doubt {
     /// A file system of which another partition has hashes of every block.
     #[error("the disk has a partition of hashes that may cover its free blocks too")]
     Hashed,
+    /// A file system that a hibernated machine has in its memory.
+    #[error("the disk holds a hibernation image, and its machine may know of more in use than is on the disk")]
+    Hibernated,
     /// A recognised owner whose allocation is not read.
     #[error("{0} is not read for what it has allocated")]
     NotRead(Content),

@@ -22,6 +22,7 @@ use super::content::Content;
 use super::disk::Treatment;
 use super::doubt::{Doubt, Stop, SurveyError};
 use super::filesystem::{Evidence, FileSystem, Probed, probe};
+use super::swap::SwapDoubt;
 use super::table::Kind;
 use super::window::Window;
 use crate::extents::{Extents, ExtentsBuilder};
@@ -264,6 +265,8 @@ impl Found {
                 }
                 (file_system.name(), Treatment::Proven { evidence: file_system.evidence() }, list.finish())
             }
+            // It speaks of all of the disk.
+            Probed::Doubted(_, doubt @ Doubt::Swap(SwapDoubt::Hibernated)) => return Err(doubt.into()),
             Probed::Doubted(content, doubt) => {
                 let all = ByteRange { start: ByteOffset::ZERO, len };
                 (content, Treatment::Whole { reason: doubt.to_string() }, Extents::of(all))

@@ -121,3 +121,14 @@ fn a_text_that_wraps_around_and_a_second_area_at_the_end() {
         }
     }
 }
+
+#[test]
+fn a_hibernation_image_in_a_volume_makes_everything_data() {
+    let mut made = Made::new(40);
+    made.volume("swap", linear(&[(9, 4)]));
+    let mut disk = made.disk();
+    let mut swap = vec![0; 4096];
+    swap[4086..].copy_from_slice(b"S1SUSPEND\0");
+    made::fill(&mut disk, &[(9, 4)], &swap);
+    assert_eq!(super::tools::reason(&survey_of(&disk)), "the swap area holds a hibernation image");
+}

@@ -379,6 +379,15 @@ fn others_are_recognised_and_taken_whole() {
         (MIB - 65536, b"\xfc\x4e\x2b\xa9", Content::Md),
         (MIB - 8192, b"\xfc\x4e\x2b\xa9", Content::Md),
         (132 * 1024, b"\x0c\xb1\xba\x00\x00\x00\x00\x00", Content::Zfs),
+        (3, b"ReFS\0\0\0\0", Content::Refs),
+        (32769, b"BEA01", Content::Udf),
+        (8192, b"OCFSV2", Content::Ocfs2),
+        (65536, b"\x01\x16\x19\x70\x00\x00\x00\x01", Content::Gfs2),
+        (65536, b"ReIsEr4", Content::Reiser4),
+        (4120, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef", Content::Bcachefs),
+        (32, b"ORCLDISK", Content::Asm),
+        (0, b"verity\x00\x00", Content::Verity),
+        (0, b"dmvdo001", Content::Vdo),
     ];
     for (at, magic, content) in marks {
         let mut disk = vec![0; MIB];

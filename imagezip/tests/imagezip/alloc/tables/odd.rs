@@ -114,3 +114,15 @@ fn a_raid_in_the_last_partition_is_not_one_of_the_whole_disk() {
     assert_eq!(found, [Content::Ext4, Content::Swap, Content::Md]);
     assert_eq!(pairs(&survey.allocated), expected(&sample));
 }
+
+#[test]
+fn beside_a_hibernation_image_nothing_is_free() {
+    let sample = sample();
+    let mut disk = mbr_disk(&sample);
+    put(&mut disk, 24 * MIB + 4086, b"S1SUSPEND\0");
+    let survey = survey_of(&disk);
+    let says = "the disk holds a hibernation image, and its machine may know of more in use than is on the disk";
+    assert_eq!(survey.partitions[0].content, Content::Ext4);
+    assert_eq!(survey.partitions[0].treatment, Treatment::Whole { reason: says.to_owned() });
+    assert_eq!(pairs(&survey.allocated), [(0, number(disk.len()))]);
+}
