@@ -1,6 +1,6 @@
 //! The imaging engine: hashes, captures, restores and verifies disks. Plain threads and blocking calls.
 //!
-//! Non-goals: networking, SQL, knowing what boss or an experiment is, and writing to a disk nobody named.
+//! Non-goals: SQL, networking but for [`nbd`], knowing what boss or an experiment is, and writing to a disk nobody named.
 //!
 //! - [`io`]: reading and writing disks, behind one seam
 //! - [`alloc`]: what is allocated on a disk, proved; [`layout`] is what the rest of the engine needs of it
@@ -13,6 +13,7 @@
 //! - [`verify`]: re-reading images, and comparing them with a disk
 //! - [`extents`]: byte ranges in disk order, in few bytes each
 //! - [`foreign`]: disk images in the formats of others, written and read
+//! - [`nbd`]: a state served to other programs as a disk
 //! - [`control`]: progress and cancelling
 //!
 //! Memory is bounded by the number of threads, never by the disk: see [`capture`] and [`image::ContentReader`].
@@ -26,6 +27,7 @@ pub mod foreign;
 pub mod image;
 pub mod io;
 pub mod layout;
+pub mod nbd;
 pub mod package;
 mod parallel;
 pub mod restore;

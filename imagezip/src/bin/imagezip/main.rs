@@ -21,6 +21,7 @@ mod progress;
 mod rebase;
 mod restore;
 mod rewrite;
+mod serve;
 mod session;
 mod squash;
 mod verify;
@@ -61,6 +62,8 @@ enum Command {
     Squash(squash::Arguments),
     /// Make a delta image against another base
     Rebase(rebase::Arguments),
+    /// Serve the state in an image as a read-only disk, over NBD
+    Serve(serve::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Command::Diff(arguments) => diff::run(&session, &arguments),
         Command::Squash(arguments) => squash::run(&session, &arguments),
         Command::Rebase(arguments) => rebase::run(&session, &arguments),
+        Command::Serve(arguments) => serve::run(&session, &arguments),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

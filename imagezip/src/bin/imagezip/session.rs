@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -41,6 +42,9 @@ enum ProgressMode {
     None,
 }
 
+/// The signals that end a run.
+const STOPPING: [i32; 3] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP];
+
 /// A run of the program.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -54,7 +58,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(common: &Common) -> anyhow::Result<Self> {
         let cancel = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        for signal in STOPPING {
             signal_hook::flag::register(signal, Arc::clone(&cancel)).context("listen for signals")?;
         }
         let style = match common.progress {
@@ -89,6 +93,18 @@ impl Session {
     /// Ends the run when a signal asked for that; called before something becomes final.
     pub(crate) fn check_interrupted(&self) -> Result<(), Interrupted> {
         if self.cancel.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
+    }
+
+    /// Returns what can be read from once a signal asks to stop, for a run that waits; signals before this call do not
+    /// show there.
+    pub(crate) fn stop_signal(&self) -> anyhow::Result<UnixStream> {
+        let context = "listen for signals";
+        let (stop, signalled) = UnixStream::pair().context(context)?;
+        for signal in STOPPING {
+            let signalled = signalled.try_clone().context(context)?;
+            signal_hook::low_level::pipe::register(signal, signalled).context(context)?;
+        }
+        Ok(stop)
     }
 
     /// Says something to the person who watches.
