@@ -1,6 +1,6 @@
 //! The first phase: client and server agree on what they will use. Fixed newstyle, one export, whose name is empty.
 
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, ErrorKind, Read, Write};
 
 use sigs::ReadAt as _;
 
@@ -37,7 +37,11 @@ pub fn handshake(
     let mut greeting = Vec::from(wire::GREETING.to_be_bytes());
     greeting.extend_from_slice(&wire::OPTION.to_be_bytes());
     greeting.extend_from_slice(&(wire::FIXED_NEWSTYLE | wire::NO_ZEROES).to_be_bytes());
-    output.write_all(&greeting)?;
+    match output.write_all(&greeting) {
+        // It only looked whether somebody answers, as another server does that wants the same address.
+        Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => return Ok(None),
+        sent => sent?,
+    }
     if wire::ended(input)? {
         return Ok(None);
     }

@@ -11,6 +11,7 @@ mod image_disk;
 mod interrupted;
 mod known;
 mod mounted;
+mod nbd;
 mod ndz;
 mod offline;
 mod other_size;
