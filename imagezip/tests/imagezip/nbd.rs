@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use imagezip::image::{Chain, ImageDisk, ImageSource};
 use imagezip::io::fake::MemoryDisk;
@@ -37,6 +38,9 @@ struct Pair {
 }
 
 const BLOCK: usize = 4096;
+
+/// A server that says nothing at all any more fails a test instead of stopping it.
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 
 impl Pair {
     fn new() -> Self {
@@ -105,6 +109,7 @@ type Ending = (Result<(), ClientError>, Vec<Trouble>);
 /// Talks to a server over a pair of sockets.
 fn talk<T>(export: &Export, client: impl FnOnce(&mut Client<UnixStream>) -> T) -> (T, Ending) {
     let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(PATIENCE).unwrap();
     let troubles = Mutex::new(Vec::new());
     thread::scope(|scope| {
         let server = scope.spawn(|| {
@@ -136,7 +141,11 @@ fn serve<T>(export: &Export, work: impl FnOnce(&dyn Fn() -> TcpStream) -> T) -> 
         let server = scope.spawn(|| server.run(export, stopped.as_fd(), &tell));
         // It has to end also when `work` panics: a pipe that is closed can be read from.
         let stop = stop;
-        let result = work(&|| TcpStream::connect(&address).unwrap());
+        let result = work(&|| {
+            let stream = TcpStream::connect(&address).unwrap();
+            stream.set_read_timeout(PATIENCE).unwrap();
+            stream
+        });
         drop(stop);
         server.join().unwrap().unwrap();
         result

@@ -13,8 +13,8 @@ use imagezip::layout::Layout;
 use serde_json::Value;
 use sigs::{ByteLen, ByteOffset, ByteRange};
 
-use super::Pair;
 use super::client::{Client, READ};
+use super::{PATIENCE, Pair};
 use crate::command::fails;
 use crate::support::make_from;
 
@@ -68,7 +68,9 @@ impl Drop for Serving {
 }
 
 fn connect(folder: &Path) -> Client<UnixStream> {
-    Client::new(UnixStream::connect(folder.join("s")).unwrap())
+    let stream = UnixStream::connect(folder.join("s")).unwrap();
+    stream.set_read_timeout(PATIENCE).unwrap();
+    Client::new(stream)
 }
 
 #[test]
