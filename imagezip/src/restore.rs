@@ -34,17 +34,19 @@ use crate::io::DiskIo;
 mod body;
 mod ends;
 mod known;
+mod marks;
 mod read_back;
 
 /// What becomes of FREE blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FreePolicy {
-    /// They are not touched.
+    /// They are not touched, but for those at the ends of partitions, which become zeros: a mark of an earlier owner of
+    /// the target there would be believed.
     Keep,
     /// They become zeros, and are read back as zeros.
     Zero,
-    /// They are discarded; what they read as is up to the medium.
+    /// They are discarded; what they read as is up to the medium, but at the ends of partitions they become zeros.
     Discard,
 }
 

@@ -63,16 +63,19 @@ impl Job<'_> {
 
     /// Does with FREE blocks what the caller wants.
     pub(super) fn free_blocks(&self) -> Result<(), Failure> {
-        if self.options.fresh || self.options.free == FreePolicy::Keep {
+        if self.options.fresh {
             return Ok(());
         }
-        for run in self.plan().runs().filter(|run| run.content == Content::Free) {
-            self.check_cancelled()?;
-            if let Some(range) = self.fit.clip(self.range_of(&run)) {
-                self.free_range(range)?;
+        if self.options.free != FreePolicy::Keep {
+            for run in self.plan().runs().filter(|run| run.content == Content::Free) {
+                self.check_cancelled()?;
+                if let Some(range) = self.fit.clip(self.range_of(&run)) {
+                    self.free_range(range)?;
+                }
             }
+            self.behind().map_or(Ok(()), |range| self.free_range(range))?;
         }
-        self.behind().map_or(Ok(()), |range| self.free_range(range))
+        if self.options.free == FreePolicy::Zero { Ok(()) } else { self.clear_marks() }
     }
 
     fn free_range(&self, range: ByteRange) -> Result<(), Failure> {

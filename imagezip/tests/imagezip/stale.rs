@@ -12,6 +12,7 @@ use imagezip::layout::Layout;
 use imagezip::restore::FreePolicy;
 use sigs::{BlockSize, ByteLen};
 
+use crate::alloc::tables::{LINUX, gpt};
 use crate::support::{make, open, restore_to};
 
 const STALE: &[u8; 16] = b"stale secret 42!";
@@ -62,5 +63,27 @@ fn stale_bytes_are_never_stored() {
         fs::write(&image, target.content()).unwrap();
         let checked = Command::new("e2fsck").args(["-f", "-n"]).arg(&image).output().unwrap();
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    }
+}
+
+#[test]
+fn marks_of_an_earlier_owner_do_not_stay_where_they_would_be_believed() {
+    const MIB: usize = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let mut disk = vec![0; 40 * MIB];
+    gpt(&mut disk, 512, &[(LINUX, 4 * 2048, 36 * 2048 - 1)]);
+    disk[4 * MIB..36 * MIB].copy_from_slice(&file_system(folder.path(), "1024"));
+    let survey = survey(&disk, SurveyOptions::default()).unwrap();
+    let layout = Layout::from_survey(ByteLen::of(&disk), &survey).unwrap();
+    let made = make(&disk, &layout, &[], BlockSize::new(4096).unwrap()).unwrap();
+    let chain = open(&made.image, &[]).unwrap();
+    // What a discarded block reads as is 0xd5 on this medium.
+    for (free, stale) in [(FreePolicy::Keep, 0x55), (FreePolicy::Discard, 0xd5)] {
+        let target = MemoryDisk::new(vec![0x55; disk.len()]);
+        restore_to(&chain, &target, free, false).unwrap();
+        let found = target.content();
+        let has_stale = |from: usize, to: usize| found[from..to].chunks(4096).any(|block| block == [stale; 4096]);
+        assert!(!has_stale(0, 5 * MIB) && !has_stale(35 * MIB, 40 * MIB), "{free:?}: at an end of the partition");
+        assert!(has_stale(5 * MIB, 35 * MIB), "{free:?}: elsewhere free blocks are none of its business");
     }
 }

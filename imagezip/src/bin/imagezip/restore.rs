@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Free {
-    /// Leave them alone
+    /// Leave them alone, but for those at the ends of partitions, which become zeros
     Keep,
     /// Make them zeros
     Zero,
