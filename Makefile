@@ -10,7 +10,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export SQLX_OFFLINE := true
 unexport DATABASE_URL
 
-.PHONY: demo test bench build fmt lint doc deny sqlx sqlx-check clean cargo
+.PHONY: demo test bench build fmt lint doc deny fuzz sqlx sqlx-check clean cargo
 
 # SERVE=1 leaves it running until Ctrl-C. DEMO_FLAGS: see `ebb-tests demo --help`.
 demo: build
@@ -45,6 +45,14 @@ doc: cargo
 deny: cargo
 	test -x $(TARGET)/tools/bin/cargo-deny || cargo install cargo-deny --version 0.20.2 --locked --root $(TARGET)/tools
 	$(TARGET)/tools/bin/cargo-deny check bans licenses sources
+
+# Every fuzz target for so many seconds; what is found ends it with 1, and is in target/fuzz.
+FUZZ_SECONDS ?= 60
+fuzz: cargo
+	@.ci/need-fuzz
+	test -x $(TARGET)/tools/bin/cargo-fuzz || cargo install cargo-fuzz --version 0.13.2 --locked --root $(TARGET)/tools
+	CARGO_FUZZ=$(abspath $(TARGET))/tools/bin/cargo-fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_TARGETS='$(FUZZ_TARGETS)' \
+	    imagezip/fuzz/run $(abspath $(TARGET))/fuzz
 
 # The query cache, made anew: what `query!` finds out from a database that has just our migrations.
 sqlx: cargo

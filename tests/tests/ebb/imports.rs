@@ -14,9 +14,14 @@ struct Rule {
     never: &'static [&'static str],
 }
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     Rule { name: "sigs", may: &[], never: &["tokio", "reqwest", "axum", "sqlx"] },
     Rule { name: "imagezip", may: &["sigs"], never: &["tokio", "reqwest", "axum", "sqlx"] },
+    Rule {
+        name: "fuzz-harness",
+        may: &["imagezip", "boss-verify", "sigs"],
+        never: &["libfuzzer-sys", "tokio", "reqwest", "axum", "sqlx"],
+    },
     Rule { name: "boss-api", may: &["sigs"], never: &["tokio", "reqwest", "axum", "sqlx"] },
     Rule { name: "boss-model", may: &["boss-api", "sigs"], never: &["tokio", "reqwest", "axum", "sqlx"] },
     Rule { name: "boss-db", may: &["boss-model", "boss-api", "sigs"], never: &["axum", "reqwest"] },
