@@ -121,6 +121,11 @@ impl<W: Write> SignatureWriter<W> {
         self.builder.push_run(ChunkSummary::Free, chunks);
     }
 
+    /// Takes a run of chunks that hold only ZERO blocks; they need no page either.
+    pub fn push_zero(&mut self, chunks: u64) {
+        self.builder.push_run(ChunkSummary::Zero, chunks);
+    }
+
     /// Writes the coarse table and the trailer, and returns the sink, the table and its root. Does not flush.
     ///
     /// # Errors

@@ -111,12 +111,7 @@ struct Walk<'a, B, W> {
 
 impl<B: ReadAt, W: Write> Walk<'_, B, W> {
     fn push(&mut self, state: BlockState) -> Result<(), VerifyError> {
-        let count = match state {
-            BlockState::Free => &mut self.counts.free,
-            BlockState::Zero => &mut self.counts.zero,
-            BlockState::Data(_) => &mut self.counts.data,
-        };
-        *count = BlockCount::new(count.get() + 1);
+        self.count(state, 1);
         self.states.push(state);
         let whole = self.geometry.blocks_in_chunk(ChunkIndex::new(self.chunk)).unwrap_or(0);
         if u32::try_from(self.states.len()).unwrap_or(u32::MAX) >= whole {
@@ -127,15 +122,29 @@ impl<B: ReadAt, W: Write> Walk<'_, B, W> {
         Ok(())
     }
 
-    /// Takes a run of FREE or ZERO blocks; whole FREE chunks of it cost nothing.
+    fn count(&mut self, state: BlockState, blocks: u64) {
+        let count = match state {
+            BlockState::Free => &mut self.counts.free,
+            BlockState::Zero => &mut self.counts.zero,
+            BlockState::Data(_) => &mut self.counts.data,
+        };
+        // The map was compared with the blocks of the disk.
+        *count = BlockCount::new(count.get() + blocks);
+    }
+
+    /// Takes a run of FREE or ZERO blocks; whole chunks of it cost nothing, or a few bytes could cost hours.
     fn push_same(&mut self, state: BlockState, mut blocks: u64) -> Result<(), VerifyError> {
         let per_chunk = u64::from(self.geometry.block_size.blocks_per_chunk());
         while blocks > 0 {
             let whole_chunks = blocks / per_chunk;
-            if state == BlockState::Free && self.states.is_empty() && whole_chunks > 0 {
-                self.writer.push_free(whole_chunks);
+            if self.states.is_empty() && whole_chunks > 0 {
+                if state == BlockState::Free {
+                    self.writer.push_free(whole_chunks);
+                } else {
+                    self.writer.push_zero(whole_chunks);
+                }
                 self.chunk += whole_chunks;
-                self.counts.free = BlockCount::new(self.counts.free.get() + whole_chunks * per_chunk);
+                self.count(state, whole_chunks * per_chunk);
                 blocks -= whole_chunks * per_chunk;
             } else {
                 self.push(state)?;

@@ -13,9 +13,10 @@ use fuzz_harness::disk::{NOTHING, bases};
 use fuzz_harness::input::Changes;
 use fuzz_harness::words::STATEMENT;
 use sigs::image_map::{MapBuilder, MapEncoding, Origin, Run};
+use sigs::map::MAX_DISK_BYTES;
 use sigs::seal::{SealKind, Sealed, SigningKey};
-use sigs::zdi::Container;
-use sigs::{BlockCount, BlockHash, BlockState, ChunkState};
+use sigs::zdi::{Container, Contents, HEADER_BYTES, header_bytes};
+use sigs::{BlockCount, BlockCounts, BlockHash, BlockSize, BlockState, ByteLen, ByteOffset, ChunkState, Digest};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../docs/formats/golden/");
 
@@ -75,6 +76,8 @@ fn main() {
     let seeds = Seeds { folder: std::env::args_os().nth(1).unwrap().into() };
     disks(&seeds);
     stored(&seeds);
+    endless(&seeds, "good-64-tib-of-zeros", Origin::Zero);
+    endless(&seeds, "good-64-tib-free", Origin::Free);
     words(&seeds);
     ndz(&seeds);
 }
@@ -106,6 +109,33 @@ fn stored(seeds: &Seeds) {
     }
     for name in ["base", "delta"] {
         seeds.put("signature", &format!("good-{name}"), &fs::read(format!("{GOLDEN}{name}.sig")).unwrap());
+    }
+}
+
+/// An image without frames of the largest disk there may be, cut into the smallest blocks, of one run.
+fn endless(seeds: &Seeds, name: &str, origin: Origin) {
+    let golden = Container::open(fs::read(format!("{GOLDEN}v2-base.zdi")).unwrap()).unwrap();
+    let mut manifest = golden.manifest().clone();
+    manifest.geometry.disk_bytes = ByteLen::new(MAX_DISK_BYTES);
+    manifest.geometry.block_size = BlockSize::new(512).unwrap();
+    let (blocks, none) = (manifest.geometry.blocks(), BlockCount::ZERO);
+    let free = if origin == Origin::Free { blocks } else { none };
+    let zero = if origin == Origin::Zero { blocks } else { none };
+    manifest.counts = BlockCounts { data: none, zero, free };
+    (manifest.stored_blocks, manifest.frame_table) = (none, Digest::of(&[]));
+    let mut builder = MapBuilder::new(manifest.format.map_encoding(manifest.geometry.block_size));
+    builder.push(Run { origin, blocks });
+    let map = builder.finish();
+    manifest.map = Digest::of(map.as_bytes());
+    let contents = Contents {
+        frames: Vec::new(),
+        stored_map: zstd::bulk::compress(map.as_bytes(), 3).unwrap(),
+        map_bytes: ByteLen::of(map.as_bytes()),
+        manifest: manifest.to_bytes(),
+    };
+    let tail = contents.encode_tail(&[], ByteOffset::new(HEADER_BYTES));
+    for target in ["zdi", "boss_verify"] {
+        seeds.put(target, name, &[&header_bytes()[..], &tail].concat());
     }
 }
 
