@@ -35,8 +35,16 @@ impl Mount {
 
     /// Unmounts, which must succeed.
     pub(crate) fn unmount(self) {
-        let done = Command::new("umount").arg(self.path()).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        // A child that another test is starting has copies of all open files until it is the program it becomes, so a
+        // file that is closed here may keep the mount busy for that long.
+        for tries_left in (0..1000).rev() {
+            let done = Command::new("umount").arg(self.path()).output().unwrap();
+            let why = String::from_utf8_lossy(&done.stderr);
+            if done.status.success() {
+                break;
+            }
+            assert!(why.contains("busy") && tries_left > 0, "{why}");
+        }
         assert!(fs::read_dir(self.path()).unwrap().next().is_none());
     }
 }
