@@ -10,8 +10,11 @@ use std::path::PathBuf;
 
 use flate2::write::ZlibEncoder;
 use fuzz_harness::disk::{NOTHING, bases};
+use fuzz_harness::image::Disk;
 use fuzz_harness::input::Changes;
+use fuzz_harness::resize::save;
 use fuzz_harness::words::STATEMENT;
+use imagezip::layout::Layout;
 use sigs::image_map::{MapBuilder, MapEncoding, Origin, Run};
 use sigs::map::MAX_DISK_BYTES;
 use sigs::seal::{SealKind, Sealed, SigningKey};
@@ -80,6 +83,7 @@ fn main() {
     endless(&seeds, "good-64-tib-free", Origin::Free);
     words(&seeds);
     ndz(&seeds);
+    nbd(&seeds);
 }
 
 fn disks(seeds: &Seeds) {
@@ -87,11 +91,18 @@ fn disks(seeds: &Seeds) {
         let (image, _) = base.state();
         let (target, number) = (target.to_lowercase(), u8::try_from(number).unwrap());
         seeds.put(&target, &format!("good-{}", base.name), &[number, 0]);
+        if target == "table" {
+            seeds.put(&target, &format!("good-resize-{}", base.name), &[number, 16]);
+        }
         for (_, name, doublings, changes) in LIES.iter().filter(|lie| lie.0 == base.name) {
             let input = Changes::encode(number, image, false, *doublings, changes);
             seeds.put(&target, &format!("{name}-{}", base.name), &input);
         }
     }
+    let (_, _, gpt) = bases().find(|(_, _, base)| base.name == "gpt").unwrap();
+    let (image, survey) = gpt.state();
+    let layout = Layout::from_survey(ByteLen::new(image.len), survey).unwrap();
+    seeds.put("zdi", "good-gpt", &save(&Disk::new(image), &layout));
     let swap: &[(u64, &[u8])] = &[(1024, &[1, 0, 0, 0, 0xFF, 3]), (4086, b"SWAPSPACE2")];
     seeds.put("survey", "good-swap", &Changes::encode(0, &NOTHING, false, 0, swap));
     let owners: &[(u64, &[u8])] = &[(0, b"XFSB"), (1024 + 0x38, &[0x53, 0xEF]), (4086, b"SWAPSPACE2")];
@@ -193,4 +204,28 @@ fn ndz(seeds: &Seeds) {
     seeds.put("ndz", "bad-wraps-around", &chunk(3, 0, &[(u32::MAX, 2)], &content(2)));
     seeds.put("ndz", "bad-too-little", &chunk(3, 0, &[(0, 1 << 30)], &content(2)));
     seeds.put("ndz", "bad-order", &[chunk(3, 1, &[(0, 1)], &content(1)), chunk(3, 0, &[(8, 1)], &content(1))].concat());
+}
+
+/// What a client of NBD says: options, then requests.
+fn nbd(seeds: &Seeds) {
+    let option = |number: u32, data: &[u8]| {
+        let len = u32::try_from(data.len()).unwrap();
+        [b"IHAVEOPT", &number.to_be_bytes()[..], &len.to_be_bytes(), data].concat()
+    };
+    let request = |command: u16, offset: u64, bytes: u32| {
+        let head = [0x2560_9513_u32.to_be_bytes(), [0, 0, 0, 0]].concat();
+        let mut all =
+            [head, b"a cookie".to_vec(), offset.to_be_bytes().to_vec(), bytes.to_be_bytes().to_vec()].concat();
+        all[6..8].copy_from_slice(&command.to_be_bytes());
+        all
+    };
+    let talk =
+        |options: &[Vec<u8>], requests: &[Vec<u8>]| [&[0, 0, 0, 3][..], &options.concat(), &requests.concat()].concat();
+    let requests = [request(0, 0, 65536), request(7, 0, 1 << 20), request(0, u64::MAX, 2), request(2, 0, 0)];
+    seeds.put("nbd", "good-old-client", &talk(&[option(1, b"")], &requests));
+    let context = [&[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 15][..], b"base:allocation"].concat();
+    let options = [option(3, b""), option(8, b""), option(10, &context), option(7, &[0, 0, 0, 0, 0, 0])];
+    seeds.put("nbd", "good-new-client", &talk(&options, &requests));
+    let long = [request(0, 0, u32::MAX), request(0, 1, 32 << 20), request(1, 0, u32::MAX)];
+    seeds.put("nbd", "bad-long-requests", &talk(&options, &long));
 }

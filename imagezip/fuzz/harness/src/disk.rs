@@ -8,7 +8,11 @@ use sigs::{ByteLen, ByteOffset, ByteRange, ReadAt as _};
 
 use crate::image::{Disk, Image};
 use crate::input::Changes;
+use crate::resize;
 use crate::seal::seal;
+
+/// The largest disk of which an image is made.
+const MOST_SAVED: u64 = 16 << 20;
 
 /// An image that is changed, and what a survey says of it as it is.
 #[derive(Debug)]
@@ -94,8 +98,7 @@ pub fn lvm(input: &[u8]) -> bool {
 
 /// MBR and GPT.
 pub fn table(input: &[u8]) -> bool {
-    let found = changed(&TABLE, input);
-    found.is_some_and(|found| matches!(found.table, TableKind::Mbr | TableKind::Gpt | TableKind::GptBackup { .. }))
+    changed(&TABLE, input).is_some_and(|found| is_table(&found.table))
 }
 
 /// A disk of zeros of which everything that counts is written by the input.
@@ -130,7 +133,15 @@ fn look_at(image: &Image, changes: &Changes) -> Survey {
     if !changes.unsealed {
         seal(&mut disk, &touched);
     }
-    checked(&disk)
+    let found = checked(&disk);
+    if changes.resize && disk.len <= MOST_SAVED && is_table(&found.table) {
+        resize::fit(&disk, &Layout::from_survey(disk.len(), &found).unwrap());
+    }
+    found
+}
+
+fn is_table(table: &TableKind) -> bool {
+    matches!(table, TableKind::Mbr | TableKind::Gpt | TableKind::GptBackup { .. })
 }
 
 /// Looks at a disk, and asserts what is true of every answer.

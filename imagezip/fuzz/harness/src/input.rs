@@ -1,7 +1,8 @@
 //! Any bytes as a list of changes to a disk.
 //!
 //! ```text
-//! 0 which image   1 bit 0: leave checksums wrong, bits 1 to 3: double the size of the disk so often
+//! 0 which image   1 bit 0: leave checksums wrong, bits 1 to 3: double the size of the disk so often, bit 4: save the
+//!                 disk if it has a table of partitions, and lay it out on others
 //! then changes: 0 which of the places (16)  2 where in its block (16)  4 length - 1 (8, of which 6 bits count)  5 bytes
 //! ```
 //! Integers are little endian, and what is too large is taken modulo what there is, so that every input means something.
@@ -19,6 +20,8 @@ pub struct Changes {
     /// Checksums are left as they are.
     pub unsealed: bool,
     doublings: u32,
+    /// The disk is saved and laid out on others.
+    pub resize: bool,
     list: Vec<Change>,
 }
 
@@ -42,7 +45,8 @@ impl Changes {
             list.push(Change { place, at, bytes: content.to_vec() });
             bytes = rest;
         }
-        Some(Self { image, unsealed: flags & 1 != 0, doublings: u32::from(flags >> 1 & 7), list })
+        let (unsealed, resize) = (flags & 1 != 0, flags & 16 != 0);
+        Some(Self { image, unsealed, doublings: u32::from(flags >> 1 & 7), resize, list })
     }
 
     /// Writes the input that asks for changes at bytes of the disk. Panics where no place is.

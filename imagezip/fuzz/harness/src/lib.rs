@@ -9,6 +9,7 @@
 //! - [`image`]: the disks that are changed, in few bytes
 //! - [`seal`]: checksums put right after a change, without which a parser would refuse everything
 //! - [`disk`]: file systems, partition tables, whole disks
+//! - [`resize`]: a disk on disks of other sizes
 //! - [`words`]: the formats of `sigs`
 //! - [`stored`]: an image through both of its readers
 //! - [`foreign`]: the formats of others
@@ -19,6 +20,7 @@ pub mod disk;
 pub mod foreign;
 pub mod image;
 pub mod input;
+pub mod resize;
 pub mod seal;
 pub mod stored;
 pub mod words;
@@ -45,4 +47,5 @@ pub const TARGETS: &[Target] = &[
     ("seals", words::seals),
     ("zdi", stored::zdi),
     ("boss_verify", stored::boss_verify),
+    ("nbd", stored::nbd),
 ];

@@ -2,18 +2,25 @@
 //!
 //! The input is the file; the digests in it are put right first, or nothing but them would be read.
 
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, LazyLock};
 
 use boss_verify::{VerifyError, rebuild};
 use imagezip::control::{Control, Progress};
-use imagezip::image::{Chain, ImageSource};
+use imagezip::fit::Fit;
+use imagezip::image::{Chain, ImageDisk, ImageSource, Verified};
+use imagezip::nbd::{Export, handshake, transmit};
 use sha2::{Digest as _, Sha256};
-use sigs::Signature;
 use sigs::zdi::Container;
+use sigs::{ByteLen, ReadAt as _, Signature};
 
 const TRAILER: usize = 96;
+const READ: usize = 64 << 10;
+const MOST_READS: usize = 16;
+/// Where a client of NBD stops to listen.
+const MOST_ANSWER: u64 = 64 << 20;
 const BASE: &[u8] = include_bytes!("../../../../docs/formats/golden/v2-base.zdi");
 const BASE_SIGNATURE: &[u8] = include_bytes!("../../../../docs/formats/golden/base.sig");
 
@@ -36,8 +43,8 @@ pub fn zdi(input: &[u8]) -> bool {
 pub fn boss_verify(input: &[u8]) -> bool {
     let mut file = sealed(input);
     let bases = || vec![Signature::open(BASE_SIGNATURE.to_vec()).unwrap()];
-    let take = |file: &Vec<u8>| match rebuild(file.clone(), &[] as &[Signature<Vec<u8>>], std::io::sink()) {
-        Err(VerifyError::WrongBase { .. }) => rebuild(file.clone(), &bases(), std::io::sink()),
+    let take = |file: &Vec<u8>| match rebuild(file.clone(), &[] as &[Signature<Vec<u8>>], io::sink()) {
+        Err(VerifyError::WrongBase { .. }) => rebuild(file.clone(), &bases(), io::sink()),
         other => other,
     };
     let mut answer = take(&file);
@@ -53,12 +60,53 @@ pub fn boss_verify(input: &[u8]) -> bool {
     accepted
 }
 
-/// Opens and verifies an image as before a restore.
+/// A client that opens an image over NBD: all that it says.
+pub fn nbd(input: &[u8]) -> bool {
+    static EXPORT: LazyLock<Export> = LazyLock::new(|| Export::new(ImageDisk::new(Arc::new(verified(BASE).unwrap()))));
+    let (mut said, mut answer) = (input, Counted(0));
+    let Ok(Some(agreed)) = handshake(&mut said, &mut answer, &EXPORT) else { return false };
+    let ended = transmit(&mut said, &mut answer, &EXPORT, agreed, &|_| {});
+    ended.is_ok()
+}
+
+/// What an answer is written to: it only counts, and so shows that a short question has no endless answer.
+#[derive(Debug)]
+struct Counted(u64);
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += ByteLen::of(bytes).get();
+        if self.0 > MOST_ANSWER { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Opens and verifies an image as before a restore, and goes over what it restores.
 fn engine_takes(file: &[u8]) -> bool {
+    let Some(chain) = verified(file) else { return false };
+    let len = chain.geometry().disk_bytes;
+    for other in [len.get() / 2, len.get().saturating_add(1 << 20)] {
+        let _ = Fit::new(&chain, ByteLen::new(other));
+    }
+    let disk = ImageDisk::new(Arc::new(chain));
+    let layout = disk.layout().unwrap();
+    let mut buf = vec![0; READ];
+    for range in layout.allocated().iter().take(MOST_READS) {
+        let piece = range.len.to_usize().unwrap_or(READ).min(READ);
+        // Of a frame only the digest was checked, which was put right: it may hold anything.
+        let _ = disk.read_exact_at(&mut buf[..piece], range.start);
+    }
+    true
+}
+
+pub(crate) fn verified(file: &[u8]) -> Option<Chain<Verified>> {
     let source = |name: &str, bytes: &[u8]| ImageSource { name: name.to_owned(), bytes: Arc::new(bytes.to_vec()) };
     let control = Control { progress: &Progress::default(), cancel: &AtomicBool::new(false) };
-    let chain = Chain::open_among(source("image", file), vec![source("base", BASE)]);
-    chain.and_then(|chain| chain.verify(NonZeroUsize::MIN, control)).is_ok()
+    let chain = Chain::open_among(source("image", file), vec![source("base", BASE)]).ok()?;
+    chain.verify(NonZeroUsize::MIN, control).ok()
 }
 
 /// Returns the file with valid digests: of frames, of their table, of the map, and of the tail.
