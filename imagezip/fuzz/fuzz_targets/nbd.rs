@@ -1,5 +1,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    fuzz_harness::nbd(input);
+    fuzz_harness::stored::nbd(input);
 });

@@ -65,7 +65,8 @@ pub fn qcow2(input: &[u8]) -> bool {
     let len = disk.len().get();
     let (mut at, mut sound) = (0, true);
     for _ in 0..MOST_READS {
-        let rest = ByteRange { start: ByteOffset::new(at), len: ByteLen::new(len.saturating_sub(at)) };
+        let Some(left) = len.checked_sub(at).filter(|left| *left > 0) else { break };
+        let rest = ByteRange { start: ByteOffset::new(at), len: ByteLen::new(left) };
         let Ok(Some(data)) = disk.next_data(rest) else { break };
         assert!(data.get() >= at && data.get() < len, "data outside of what was asked for");
         let piece = (len - data.get()).min(READ);
