@@ -162,6 +162,12 @@ impl<B: ReadAt, W: Write> Walk<'_, B, W> {
         if signature.geometry().block_size != self.geometry.block_size {
             return Err(VerifyError::Map { block: first, reason: "a base with blocks of another size" });
         }
+        // Only the last block of a disk may be short: one of another length is another block, whatever its hash.
+        let last = sigs::BlockIndex::new(first.saturating_add(blocks - 1));
+        let length = |geometry: &Geometry| geometry.block_range(last).map(|(_, len)| len);
+        if length(signature.geometry()) != length(&self.geometry) {
+            return Err(VerifyError::Map { block: last.get(), reason: "a block that the base does not have" });
+        }
         for block in first..first + blocks {
             let chunk = block / per_chunk;
             if self.base_chunk.as_ref().is_none_or(|(b, c, _)| (*b, *c) != (base, chunk)) {
