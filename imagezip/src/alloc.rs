@@ -24,7 +24,7 @@
 pub mod btrfs;
 pub(crate) mod bytes;
 pub mod content;
-mod crc;
+pub(crate) mod crc;
 pub mod disk;
 pub mod doubt;
 pub mod ext;

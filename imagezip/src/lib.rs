@@ -8,6 +8,7 @@
 //! - [`package`]: putting those into files that appear complete or not at all
 //! - [`image`]: opening an image with its bases, checked before anything is written; reading it like a disk
 //! - [`restore`]: writing a state to a disk that cannot boot until it is proved
+//! - [`files`]: single files out of a disk, without mounting it
 //! - [`fit`]: how a state lies on a disk of another size
 //! - [`rewrite`]: the state in an image stored against other bases, or none
 //! - [`verify`]: re-reading images, and comparing them with a disk
@@ -22,6 +23,7 @@ pub mod alloc;
 pub mod capture;
 pub mod control;
 pub mod extents;
+pub mod files;
 pub mod fit;
 pub mod foreign;
 pub mod image;

@@ -100,10 +100,25 @@ impl Draft {
     /// # Errors
     /// [`PackageError`]; the name then still means what it meant before, unless only its folder could not be synced.
     pub fn publish(self) -> Result<(), PackageError> {
+        self.publish_with(|file, path| file.persist(path))
+    }
+
+    /// As [`Draft::publish`], but only where the name is free.
+    ///
+    /// # Errors
+    /// [`PackageError`]; [`PackageError::Rename`] when something has the name.
+    pub fn publish_new(self) -> Result<(), PackageError> {
+        self.publish_with(|file, path| file.persist_noclobber(path))
+    }
+
+    fn publish_with(
+        self,
+        persist: impl FnOnce(NamedTempFile, &Path) -> Result<File, tempfile::PersistError>,
+    ) -> Result<(), PackageError> {
         let Self { path, folder, file } = self;
         let sync = |source| PackageError::Sync { path: path.clone(), source };
         file.as_file().sync_all().map_err(sync)?;
-        file.persist(&path).map_err(|error| PackageError::Rename { path: path.clone(), source: error.error })?;
+        persist(file, &path).map_err(|error| PackageError::Rename { path: path.clone(), source: error.error })?;
         File::open(&folder).and_then(|folder| folder.sync_all()).map_err(sync)
     }
 

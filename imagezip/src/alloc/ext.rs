@@ -21,14 +21,14 @@ mod bits;
 mod descriptors;
 mod doubt;
 mod features;
-mod inode;
-mod journal;
+pub(crate) mod inode;
+pub(crate) mod journal;
 mod layout;
-mod mapping;
+pub(crate) mod mapping;
 mod on_disk;
 mod raw;
 mod state;
-mod superblock;
+pub(crate) mod superblock;
 mod table;
 
 use sigs::{ByteLen, ByteRange};
@@ -41,8 +41,7 @@ use crate::extents::{Extents, ExtentsBuilder};
 use bitmaps::Bitmaps;
 pub use doubt::ExtDoubt;
 use layout::{Blocks, Collector, Layout};
-pub(crate) use superblock::SUPERBLOCK_AT;
-use superblock::Superblock;
+pub(crate) use superblock::{SUPERBLOCK_AT, Superblock};
 
 /// A file system that proved what it has allocated.
 #[derive(Debug)]

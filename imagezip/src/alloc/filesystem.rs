@@ -193,13 +193,7 @@ pub(crate) enum Probed {
 
 /// Looks for the one owner of a partition of the given kind.
 pub(crate) fn probe(window: &Window<'_>, kind: &Kind) -> Result<Probed, SurveyError> {
-    let mut owners = content::foreign(window)?;
-    let ext = content::ext_claim(&window.fetch(super::ext::SUPERBLOCK_AT, 1024)?);
-    let swap = super::swap::claims(window)?;
-    owners.extend(ext);
-    owners.extend(swap.then_some(Content::Swap));
-
-    let owner = match owners.as_slice() {
+    let owner = match owners(window)?.as_slice() {
         [] => return Ok(Probed::Doubted(Content::Unknown, Doubt::Unknown)),
         [owner] => *owner,
         [first, second, ..] => {
@@ -238,6 +232,14 @@ pub(crate) fn probe(window: &Window<'_>, kind: &Kind) -> Result<Probed, SurveyEr
         Err(Stop::Doubt(doubt)) => Ok(Probed::Doubted(owner, doubt)),
         Err(Stop::Read(error)) => Err(error),
     }
+}
+
+/// Returns what is recognised in a partition: the owner, and whatever others left behind.
+pub(crate) fn owners(window: &Window<'_>) -> Result<Vec<Content>, SurveyError> {
+    let mut owners = content::foreign(window)?;
+    owners.extend(content::ext_claim(&window.fetch(super::ext::SUPERBLOCK_AT, 1024)?));
+    owners.extend(super::swap::claims(window)?.then_some(Content::Swap));
+    Ok(owners)
 }
 
 fn boxed(file_system: impl FileSystem + 'static) -> Box<dyn FileSystem> {

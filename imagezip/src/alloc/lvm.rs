@@ -226,6 +226,28 @@ fn overlap(a: ByteRange, b: ByteRange) -> bool {
     !behind(a, b) && !behind(b, a)
 }
 
+/// Returns the logical volumes that are plain disks of their own, with their names.
+pub(crate) fn volumes<'a>(window: &Window<'a>) -> Result<Vec<(String, Mapped<'a>)>, Stop> {
+    let Group { name, extent_bytes, physical, volumes, .. } = read_group(window)?;
+    let plain = volumes.iter().filter(|volume| volume.doubt.is_none());
+    let mapped = |volume: &Volume| Mapped::new(*window, parts_of(volume, physical.start, extent_bytes));
+    Ok(plain.map(|volume| (format!("{name}/{}", volume.name), mapped(volume))).collect())
+}
+
+/// Returns where the pieces of a volume lie on the physical one.
+fn parts_of(volume: &Volume, start: u64, extent: u64) -> Vec<Part> {
+    let mut reached = 0;
+    let part = |piece: &volume::Piece| {
+        // All extents are apart and were compared with the end of the physical volume: nothing overflows.
+        let len = piece.count.saturating_mul(extent);
+        let physical = piece.physical.saturating_mul(extent).saturating_add(start);
+        let part = Part { logical: reached, physical, len };
+        reached += len;
+        part
+    };
+    volume.pieces.iter().map(part).collect()
+}
+
 /// A logical volume and what is allocated of it, in bytes from its start.
 struct Found {
     report: VolumeReport,
@@ -235,21 +257,13 @@ struct Found {
 
 impl Found {
     fn read(window: &Window<'_>, group: &str, volume: &Volume, start: u64, extent: u64) -> Result<Self, Stop> {
-        let mut parts = Vec::new();
-        let mut reached = 0;
-        for piece in &volume.pieces {
-            // All extents are apart and were compared with the end of the physical volume: nothing overflows.
-            let len = piece.count.saturating_mul(extent);
-            let physical = piece.physical.saturating_mul(extent).saturating_add(start);
-            parts.push(Part { logical: reached, physical, len });
-            reached += len;
-        }
-        let len = ByteLen::new(reached);
+        let parts = parts_of(volume, start, extent);
+        let len = ByteLen::new(parts.last().map_or(0, |last| last.logical.saturating_add(last.len)));
         let name = format!("{group}/{}", volume.name);
         let probed = match &volume.doubt {
             Some(doubt) => Probed::Doubted(Content::Unknown, Doubt::Lvm(doubt.clone())),
             None => {
-                let mapped = Mapped::new(window, &parts);
+                let mapped = Mapped::new(*window, parts.clone());
                 probe(&Window::whole(&mapped), &Kind::logical(&name)).map_err(|error| {
                     let SurveyError::Read { offset, source } = error;
                     SurveyError::Read { offset: mapped.place(offset), source }

@@ -21,10 +21,10 @@ const CHECKSUM_HIGH_AT: usize = 130;
 const OLD_BYTES: usize = 128;
 
 const TYPE_MASK: u16 = 0xF000;
-const TYPE_REGULAR: u16 = 0x8000;
-const TYPE_DIRECTORY: u16 = 0x4000;
-const FLAG_EXTENTS: u32 = 0x8_0000;
-const FLAG_INLINE: u32 = 0x1000_0000;
+pub(crate) const TYPE_REGULAR: u16 = 0x8000;
+pub(crate) const TYPE_DIRECTORY: u16 = 0x4000;
+pub(crate) const FLAG_EXTENTS: u32 = 0x8_0000;
+pub(crate) const FLAG_INLINE: u32 = 0x1000_0000;
 
 /// How an inode says where its blocks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,15 @@ impl Inode {
         Some(crc32c(crc32c(seed, &self.number.to_le_bytes()), generation))
     }
 
+    /// Returns all of it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn flags(&self) -> u32 {
+        u32_at(&self.bytes, 32).unwrap_or(0)
+    }
+
     pub(crate) fn is_regular(&self) -> bool {
         self.file_type() == TYPE_REGULAR
     }
@@ -106,7 +115,7 @@ impl Inode {
     }
 
     pub(crate) fn map_kind(&self) -> MapKind {
-        let flags = u32_at(&self.bytes, 32).unwrap_or(0);
+        let flags = self.flags();
         // Devices and short symbolic links have something else where the map is.
         let has_blocks = matches!(self.file_type(), TYPE_REGULAR | TYPE_DIRECTORY);
         match (flags & FLAG_EXTENTS != 0, flags & FLAG_INLINE != 0) {
@@ -128,7 +137,8 @@ impl Inode {
         Some(u64::from(low) | (u64::from(high) << 32)).filter(|block| *block != 0)
     }
 
-    fn file_type(&self) -> u16 {
+    /// Returns what of the mode says the kind.
+    pub(crate) fn file_type(&self) -> u16 {
         u16_at(&self.bytes, 0).unwrap_or(0) & TYPE_MASK
     }
 }

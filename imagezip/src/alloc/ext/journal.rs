@@ -10,6 +10,7 @@
 
 mod fast_commit;
 mod find;
+mod replayed;
 
 use std::ops::Range;
 
@@ -26,26 +27,19 @@ use crate::alloc::window::Window;
 use crate::extents::{Extents, ExtentsBuilder};
 use fast_commit::FastCommits;
 use find::Found;
+pub(crate) use replayed::Replayed;
 
 /// Reads a file system whose journal has to be replayed.
 pub(super) fn read(window: &Window<'_>, superblock: &Superblock) -> Result<Ext, Stop> {
     superblock.state.require_consistent()?;
-    let state::Journal::Inode(number) = superblock.state.journal else {
-        return Err(ExtDoubt::DirtyJournalElsewhere.into());
-    };
-    let found = find::journal(window, superblock, number)?;
+    let (number, found) = find(window, superblock)?;
     let journal = open(window, superblock, &found)?;
     let replay = journal.replay()?;
     let overlay = journal.overlay(&replay);
     let replayed = overlay.window().ok_or(ExtDoubt::LargerThanPartition)?;
 
-    let after = Superblock::read(&replayed)?;
+    let after = after(&replayed, superblock, number, &found)?;
     after.state.require_consistent()?;
-    // Linux has read the superblock and the inode of the journal before it replays.
-    let same = superblock.has_shape_of(&after);
-    if !same || Inode::read(&replayed, &after, number)?.map() != found.inode.map() {
-        return Err(ExtDoubt::ChangedByLog.into());
-    }
     let fast_commits = FastCommits::read(&journal, &replayed, &after, replay.next)?;
     let (proven, _) = Ext::prove(&replayed, &after)?;
     let written = |block| replay.writes.binary_search_by_key(&block, |write| write.home).is_ok();
@@ -82,6 +76,25 @@ pub(super) fn require_empty(window: &Window<'_>, superblock: &Superblock) -> Res
         Ok(true) | Err(Stop::Doubt(_)) => Ok(()),
         Err(Stop::Read(error)) => Err(Stop::Read(error)),
     }
+}
+
+/// Finds the journal that has to be replayed, and the number of its inode.
+fn find(window: &Window<'_>, superblock: &Superblock) -> Result<(u32, Found), Stop> {
+    let state::Journal::Inode(number) = superblock.state.journal else {
+        return Err(ExtDoubt::DirtyJournalElsewhere.into());
+    };
+    Ok((number, find::journal(window, superblock, number)?))
+}
+
+/// Reads the superblock as it is after the replay; nothing that was needed for it may have changed.
+fn after(replayed: &Window<'_>, before: &Superblock, number: u32, found: &Found) -> Result<Superblock, Stop> {
+    let after = Superblock::read(replayed)?;
+    // Linux has read the superblock and the inode of the journal before it replays.
+    let same = before.has_shape_of(&after);
+    if !same || Inode::read(replayed, &after, number)?.map() != found.inode.map() {
+        return Err(ExtDoubt::ChangedByLog.into());
+    }
+    Ok(after)
 }
 
 fn open<'a>(window: &Window<'a>, superblock: &Superblock, found: &'a Found) -> Result<Journal<'a>, Stop> {

@@ -20,7 +20,7 @@ pub(crate) struct Overlay<'a> {
 }
 
 impl<'a> Overlay<'a> {
-    pub(super) fn new(window: Window<'a>, block_size: u32, place: &'a Place, writes: &'a [Write]) -> Self {
+    pub(in crate::alloc) fn new(window: Window<'a>, block_size: u32, place: &'a Place, writes: &'a [Write]) -> Self {
         Self { window, block_size, place, writes }
     }
 

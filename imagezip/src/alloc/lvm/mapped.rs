@@ -17,14 +17,14 @@ pub(super) struct Part {
 
 /// A logical volume.
 #[derive(Debug)]
-pub(super) struct Mapped<'a> {
-    physical: &'a Window<'a>,
+pub(crate) struct Mapped<'a> {
+    physical: Window<'a>,
     /// In the order of the volume, without gaps, inside the physical volume.
-    parts: &'a [Part],
+    parts: Vec<Part>,
 }
 
 impl<'a> Mapped<'a> {
-    pub(super) fn new(physical: &'a Window<'a>, parts: &'a [Part]) -> Self {
+    pub(super) fn new(physical: Window<'a>, parts: Vec<Part>) -> Self {
         Self { physical, parts }
     }
 
@@ -78,7 +78,7 @@ mod tests {
         let window = Window::whole(&disk);
         let part = |logical, physical, len| Part { logical, physical, len };
         let parts = [part(0, 50, 10), part(10, 20, 5), part(15, 90, 10)];
-        let mapped = Mapped::new(&window, &parts);
+        let mapped = Mapped::new(window, parts.to_vec());
         let mut buf = [0; 25];
         mapped.read_exact_at(&mut buf, ByteOffset::ZERO).unwrap();
         let expected = (50..60).chain(20..25).chain(90..100).collect::<Vec<u8>>();
@@ -90,6 +90,6 @@ mod tests {
         assert!(mapped.read_exact_at(&mut buf[..1], ByteOffset::MAX).is_err());
         assert_eq!(mapped.place(ByteOffset::new(14)).get(), 24);
         assert_eq!(mapped.place(ByteOffset::new(25)).get(), 25);
-        assert!(Mapped::new(&window, &[]).is_empty());
+        assert!(Mapped::new(window, Vec::new()).is_empty());
     }
 }

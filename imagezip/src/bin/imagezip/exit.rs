@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use imagezip::capture::CaptureError;
+use imagezip::files::FilesError;
 use imagezip::foreign::proof::ProofError;
 use imagezip::foreign::qcow2::export::ExportError;
 use imagezip::foreign::{ndz, qcow2};
@@ -72,6 +73,11 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<Usage>() || is_no_disk(cause) {
         return Some(USAGE);
     }
+    if let Some(error) = cause.downcast_ref::<FilesError>()
+        && let Some(code) = of_files(error)
+    {
+        return Some(code);
+    }
     if cause.is::<Differs>() {
         return Some(UNVERIFIED);
     }
@@ -120,6 +126,15 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             (Some(CaptureError::BlockSize { .. } | CaptureError::Bases { .. }), _) => Some(USAGE),
             _ => None,
         },
+    }
+}
+
+/// Returns the code for a file that cannot be had, unless what lies behind it decides.
+const fn of_files(error: &FilesError) -> Option<u8> {
+    match error {
+        FilesError::Cancelled => Some(INTERRUPTED),
+        error if error.is_usage() => Some(USAGE),
+        _ => None,
     }
 }
 

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod cat;
+mod cp;
 mod create;
 mod diff;
 mod exit;
@@ -14,6 +16,8 @@ mod hash;
 mod import;
 mod incomplete;
 mod info;
+mod inside;
+mod ls;
 mod map;
 mod open;
 mod output;
@@ -52,6 +56,12 @@ enum Command {
     Info(info::Arguments),
     /// Show what is allocated on a disk, and why
     Map(map::Arguments),
+    /// List files in an image
+    Ls(ls::Arguments),
+    /// Write a file in an image to stdout
+    Cat(cat::Arguments),
+    /// Copy a file or a folder out of an image
+    Cp(cp::Arguments),
     /// Turn an image into a plain disk image
     Export(export::Arguments),
     /// Save a disk image of another program as an image
@@ -82,6 +92,9 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => verify::run(&session, &arguments),
         Command::Info(arguments) => info::run(&session, &arguments),
         Command::Map(arguments) => map::run(&session, &arguments),
+        Command::Ls(arguments) => ls::run(&session, &arguments),
+        Command::Cat(arguments) => cat::run(&session, &arguments),
+        Command::Cp(arguments) => cp::run(&session, &arguments),
         Command::Export(arguments) => export::run(&session, &arguments),
         Command::Import(arguments) => import::run(&session, &arguments),
         Command::Diff(arguments) => diff::run(&session, &arguments),

@@ -73,6 +73,11 @@ impl Session {
         Ok(Self { json: common.json, style, threads, progress: Arc::new(Progress::default()), cancel })
     }
 
+    /// Returns true if the result is to be one JSON object.
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json
+    }
+
     pub(crate) const fn threads(&self) -> NonZeroUsize {
         self.threads
     }
@@ -116,11 +121,23 @@ impl Session {
     /// Prints the result: `object` with `--json`, otherwise `text`.
     pub(crate) fn print(&self, object: &impl Serialize, text: &str) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
-        let line =
-            if self.json { serde_json::to_string(object).context("encode the result")? } else { text.to_owned() };
+        let line = if self.json { json(object)? } else { text.to_owned() };
         out.write_all(line.trim_end().as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush())?;
         Ok(())
     }
+}
+
+/// Writes JSON in which nothing can command a terminal: JSON itself lets DEL and the controls behind it through.
+pub(crate) fn json(object: &impl Serialize) -> anyhow::Result<String> {
+    let text = serde_json::to_string(object).context("encode the result")?;
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\u{7f}'..='\u{9f}' => safe.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            plain => safe.push(plain),
+        }
+    }
+    Ok(safe)
 }
 
 /// Writes a number of bytes for people.
