@@ -8,7 +8,7 @@ use crate::alloc::{Content, Doubt, SurveyError};
 use crate::package::PackageError;
 
 /// How whatever is not read here can be read all the same.
-const OTHERWISE: &str = "`imagezip export --format raw` makes a disk of the image that Linux can mount or check";
+const OTHERWISE: &str = "`imagezip export --format raw` or `imagezip serve` make a disk of it that Linux can mount";
 
 /// Why a file or a folder cannot be had. Names in the messages cannot command a terminal.
 #[derive(Debug, thiserror::Error)]

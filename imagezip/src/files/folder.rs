@@ -135,11 +135,22 @@ fn entry_len(stated: u16, block: usize) -> usize {
     }
 }
 
-/// Returns true if a block has the checksum it states, or states none: the index by hashes has another, unchecked.
+/// Returns true if a block has the checksum it states. The index by hashes has another one, and is not used.
 fn has_right_checksum(block: &[u8], seed: u32) -> bool {
+    if is_index(block) {
+        // What became of a block of names may still end like one.
+        return true;
+    }
     let Some(at) = block.len().checked_sub(CHECKSUM_ENTRY_BYTES) else { return false };
     let (names, checksum) = block.split_at(at);
     !checksum.starts_with(&CHECKSUM_ENTRY) || u32_at(checksum, 8) == Some(crc32c(seed, names))
+}
+
+/// Returns true for a block of the index: a single entry, or `.` and then a single entry, up to its end.
+fn is_index(block: &[u8]) -> bool {
+    let len = |at| u16_at(block, at).map(|stated| entry_len(stated, block.len()));
+    len(4) == Some(block.len())
+        || (len(4) == Some(12) && len(16).and_then(|len| len.checked_add(12)) == Some(block.len()))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod bad_sectors;
 mod command;
 mod damage;
 mod emulab;
+mod files;
 mod golden;
 mod holes;
 mod image_disk;
