@@ -9,7 +9,7 @@
 //! - [`walk`]: everything in a folder, or below it; [`seen`] makes that end in a damaged tree, too
 //! - [`copy`]: files and trees onto the file system of who asks
 //! - [`bad`]: whether anything that was read lies where the disk could not be read
-//! - [`shown`]: names for people: nothing in them can command a terminal
+//! - [`mod@shown`]: names for people: nothing in them can command a terminal
 //!
 //! It stands on the parsers that prove what is allocated ([`crate::alloc`]): every byte counts as written by an enemy.
 //! Memory: the map of one file (24 MiB at most), the names of one folder, a log that has to be replayed (50 MiB).
