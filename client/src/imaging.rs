@@ -2,13 +2,15 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
-use imagezip::alloc::{Evidence, SurveyError, SurveyOptions, Treatment, VolumeReport, survey};
+use imagezip::alloc::{Evidence, Partclone, SurveyError, SurveyOptions, Treatment, VolumeReport, survey};
 use imagezip::capture::{CaptureError, CaptureOptions, Captured, capture};
 use imagezip::control::Control;
 use imagezip::io::{Disk, DiskError, ReadAt};
 use imagezip::layout::{BadLayout, Layout};
 use imagezip::package::{Draft, ImageFile, PackageError};
+use sigs::ByteOffset;
 use sigs::manifest::PartitionSummary;
 
 /// An image that could not be made.
@@ -58,12 +60,13 @@ pub enum ImagingError {
     },
 }
 
-/// Finds out what is allocated on a disk.
+/// Finds out what is allocated on a disk; partclone is asked where its word is needed, if it is installed.
 ///
 /// # Errors
 /// [`ImagingError::Survey`] when it cannot be read.
-pub fn layout_of(disk: &dyn ReadAt, path: &Path) -> Result<Layout, ImagingError> {
-    let found = survey(disk, SurveyOptions::default());
+pub fn layout_of(disk: &dyn ReadAt, path: &Path, cancel: &AtomicBool) -> Result<Layout, ImagingError> {
+    let partclone = Partclone::installed(path, ByteOffset::ZERO, cancel);
+    let found = survey(disk, SurveyOptions { partclone: Some(&partclone), ..SurveyOptions::default() });
     let found = found.map_err(|source| ImagingError::Survey { disk: path.to_owned(), source })?;
     Layout::from_survey(disk.len(), &found).map_err(|source| ImagingError::Layout { disk: path.to_owned(), source })
 }
@@ -103,7 +106,7 @@ pub fn make_image(
     tell: &mut dyn FnMut(&Layout),
 ) -> Result<Captured, ImagingError> {
     let disk = Disk::open(source)?;
-    let layout = layout_of(&disk, source)?;
+    let layout = layout_of(&disk, source, control.cancel)?;
     tell(&layout);
     let mut frames = ImageFile::create(image)?;
     let mut pages = std::io::BufWriter::with_capacity(1 << 20, Draft::create(signature)?);

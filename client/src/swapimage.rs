@@ -146,7 +146,8 @@ impl Opened {
 
     /// Runs the engine, on the calling thread.
     fn capture(&self, source: &Source, frames: &mut dyn FrameSink, shared: &Shared) -> Result<Captured, Exit> {
-        let layout = layout_of(&self.disk, &source.disk).map_err(|error| Exit::because(Code::Failed, &error))?;
+        let layout = layout_of(&self.disk, &source.disk, &shared.cancel);
+        let layout = layout.map_err(|error| Exit::because(Code::Failed, &error))?;
         doubts(&layout).iter().for_each(|doubt| tracing::warn!("{doubt}"));
         let bases: Vec<&dyn Base> = self.bases.iter().map(|base| base as &dyn Base).collect();
         let threads = source.threads.unwrap_or_else(default_threads);

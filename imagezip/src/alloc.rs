@@ -13,6 +13,9 @@
 //! - [`btrfs`]: btrfs on one device, with its tree log
 //! - [`xfs`]: the file system XFS
 //! - [`fat`]: FAT12, FAT16, FAT32
+//! - `ntfs`, `exfat`: what these say of themselves; proof is that and the map of partclone
+//! - [`partclone`]: a second opinion, from the map that `partclone` prints
+//! - `clusters`: a bitmap of clusters
 //! - [`swap`]: Linux swap
 //! - [`lvm`]: LVM2 on one disk, and what is in its logical volumes
 //! - [`content`]: what can be recognised by its magic, understood or not
@@ -23,15 +26,19 @@
 
 pub mod btrfs;
 pub(crate) mod bytes;
+mod clusters;
 pub mod content;
 pub(crate) mod crc;
 pub mod disk;
 pub mod doubt;
+pub mod exfat;
 pub mod ext;
 pub mod fat;
 pub mod filesystem;
 pub mod jbd2;
 pub mod lvm;
+pub mod ntfs;
+pub mod partclone;
 pub mod swap;
 pub mod table;
 pub mod window;
@@ -40,7 +47,8 @@ pub mod xfs;
 pub use content::Content;
 pub use disk::{PartitionReport, Survey, SurveyOptions, Treatment, Unreadable, partition_range, survey};
 pub use doubt::{Doubt, SurveyError};
-pub use filesystem::{Evidence, FileSystem, XfsLog};
+pub use filesystem::{CrossCheck, Evidence, FileSystem, XfsLog};
 pub use lvm::VolumeReport;
+pub use partclone::Partclone;
 pub use table::TableKind;
 pub use window::Window;

@@ -6,6 +6,8 @@ use sigs::{ByteLen, ByteRange, SectorSize};
 use super::content::Content;
 use super::doubt::{Doubt, Stop, SurveyError};
 use super::filesystem::{Evidence, FileSystem, Probed, probe};
+use super::ntfs::NtfsDoubt;
+use super::partclone::Partclone;
 use super::swap::SwapDoubt;
 use super::table::{self, Kind, Partition, TableKind};
 use super::window::Window;
@@ -17,12 +19,14 @@ use crate::io::patient::Patient;
 pub const WHOLE_DISK: u32 = 0;
 
 /// How a disk is looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SurveyOptions {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SurveyOptions<'a> {
     /// Believe nothing: everything is data.
     pub raw: bool,
     /// What it means when the table or the metadata of a file system cannot be read.
     pub unreadable: Unreadable,
+    /// Permission to ask partclone about file systems that count only with a second opinion; without it they are data.
+    pub partclone: Option<&'a Partclone<'a>>,
 }
 
 /// What a survey does about sectors it needs and cannot read.
@@ -86,7 +90,7 @@ pub enum Treatment {
 ///
 /// # Errors
 /// [`SurveyError::Read`] when the disk cannot be read. Strange content is no error: what holds it is data.
-pub fn survey(disk: &dyn ReadAt, options: SurveyOptions) -> Result<Survey, SurveyError> {
+pub fn survey(disk: &dyn ReadAt, options: SurveyOptions<'_>) -> Result<Survey, SurveyError> {
     let disk: &dyn ReadAt = &Patient(disk);
     let whole = Window::whole(disk);
     let medium = disk.sector_size();
@@ -113,7 +117,7 @@ pub fn survey(disk: &dyn ReadAt, options: SurveyOptions) -> Result<Survey, Surve
     for partition in partitions {
         // The table was checked against the disk; a partition that is not a part of it is data like any gap.
         let Some(window) = Window::new(disk, partition.range) else { continue };
-        let probed = match probe(&window, &partition.kind) {
+        let probed = match probe(&window, &partition.kind, options.partclone) {
             Ok(probed) => probed,
             Err(error) => Probed::Doubted(Content::Unknown, options.unreadable.doubt(error)?),
         };
@@ -143,7 +147,10 @@ pub fn survey(disk: &dyn ReadAt, options: SurveyOptions) -> Result<Survey, Surve
 /// The machine goes on with the file systems as it has them in memory. There may be blocks in use which the disk has as
 /// free: data are written before the metadata that say so.
 fn doubt_beside_hibernation(found: &mut [(Partition, Probed)]) {
-    let is_hibernated = |probed: &Probed| matches!(probed, Probed::Doubted(_, Doubt::Swap(SwapDoubt::Hibernated)));
+    let is_hibernated = |probed: &Probed| {
+        use Doubt::{Ntfs, Swap};
+        matches!(probed, Probed::Doubted(_, Swap(SwapDoubt::Hibernated) | Ntfs(NtfsDoubt::Hibernated)))
+    };
     if !found.iter().any(|(_, probed)| is_hibernated(probed)) {
         return;
     }

@@ -6,10 +6,13 @@ use sigs::ByteOffset;
 
 use super::btrfs::BtrfsDoubt;
 use super::content::Content;
+use super::exfat::ExfatDoubt;
 use super::ext::ExtDoubt;
 use super::fat::FatDoubt;
 use super::jbd2::JournalDoubt;
 use super::lvm::LvmDoubt;
+use super::ntfs::NtfsDoubt;
+use super::partclone::PartcloneDoubt;
 use super::swap::SwapDoubt;
 use super::table::TableDoubt;
 use super::xfs::XfsDoubt;
@@ -46,6 +49,15 @@ pub enum Doubt {
     /// A FAT volume that is not clean or not valid.
     #[error(transparent)]
     Fat(#[from] FatDoubt),
+    /// An NTFS volume that is not clean or not valid.
+    #[error(transparent)]
+    Ntfs(#[from] NtfsDoubt),
+    /// An exFAT volume that is not clean or not valid.
+    #[error(transparent)]
+    Exfat(#[from] ExfatDoubt),
+    /// A file system to which partclone does not agree.
+    #[error(transparent)]
+    Partclone(#[from] PartcloneDoubt),
     /// A swap area that is not plain.
     #[error(transparent)]
     Swap(#[from] SwapDoubt),

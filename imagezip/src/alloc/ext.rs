@@ -17,7 +17,7 @@
 //! The table is read twice, once for the layout and once beside the bitmaps, so that memory holds little of it.
 
 mod bitmaps;
-mod bits;
+pub(crate) mod bits;
 mod descriptors;
 mod doubt;
 mod features;

@@ -11,10 +11,12 @@ use super::doubt::{Doubt, Stop, SurveyError};
 use super::ext::Ext;
 use super::fat::{Fat, FatKind};
 use super::lvm::{Lvm, VolumeReport};
+use super::partclone::{Agreed, Partclone};
 use super::swap::Swap;
 use super::table::{Kind, Purpose};
 use super::window::Window;
 use super::xfs::Xfs;
+use super::{exfat, ntfs};
 
 /// Knowledge of one kind of file system: what it has allocated, proven when the value was made.
 pub trait FileSystem: fmt::Debug {
@@ -86,6 +88,19 @@ pub enum Evidence {
         /// How much is free.
         free: ByteLen,
     },
+    /// The bitmap of the file system, compared with its other metadata, and the map of partclone call the same free.
+    Partclone {
+        /// The version of partclone.
+        version: String,
+        /// What the bitmap was compared with.
+        cross_check: CrossCheck,
+        /// The size of a cluster.
+        cluster_size: ByteLen,
+        /// How much is free.
+        free: ByteLen,
+        /// How much is free for one of them only, and allocated therefore.
+        disputed: ByteLen,
+    },
     /// A plain swap header: what is in swap space does not survive a reboot.
     SwapHeader {
         /// The size of a page.
@@ -134,6 +149,7 @@ impl fmt::Display for Evidence {
             Self::XfsTrees { log: XfsLog::Replayed { transactions }, .. } => {
                 write!(f, "; it was in use, and its log counts as replayed: {transactions} transactions")
             }
+            Self::Partclone { version, .. } => write!(f, "; partclone {version} agrees"),
             Self::ExtBitmaps { .. }
             | Self::BtrfsExtents { .. }
             | Self::FatTables { .. }
@@ -142,6 +158,26 @@ impl fmt::Display for Evidence {
             | Self::LvmExtents { .. } => Ok(()),
         }
     }
+}
+
+/// What the bitmap of a file system was compared with, besides the map of partclone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "with", rename_all = "kebab-case")]
+pub enum CrossCheck {
+    /// Every record of the file table of NTFS.
+    NtfsRecords {
+        /// How many are in use.
+        records: u64,
+        /// How many clusters are marked.
+        clusters: u64,
+    },
+    /// Every directory of an exFAT volume.
+    ExfatDirectories {
+        /// How many things have clusters.
+        entries: u64,
+        /// How many clusters are marked.
+        clusters: u64,
+    },
 }
 
 /// What replaying the log of an ext file system would do.
@@ -192,7 +228,11 @@ pub(crate) enum Probed {
 }
 
 /// Looks for the one owner of a partition of the given kind.
-pub(crate) fn probe(window: &Window<'_>, kind: &Kind) -> Result<Probed, SurveyError> {
+pub(crate) fn probe(
+    window: &Window<'_>,
+    kind: &Kind,
+    partclone: Option<&Partclone<'_>>,
+) -> Result<Probed, SurveyError> {
     let owner = match owners(window)?.as_slice() {
         [] => return Ok(Probed::Doubted(Content::Unknown, Doubt::Unknown)),
         [owner] => *owner,
@@ -213,6 +253,12 @@ pub(crate) fn probe(window: &Window<'_>, kind: &Kind) -> Result<Probed, SurveyEr
         (Content::Btrfs, Purpose::Linux) => Btrfs::read(window).map(boxed),
         (Content::Xfs, Purpose::Linux) => Xfs::read(window).map(boxed),
         (Content::Fat, Purpose::Linux | Purpose::Efi) => Fat::read(window).map(boxed),
+        (Content::Ntfs, Purpose::Linux) => {
+            Agreed::read(window, owner, "partclone.ntfs", partclone, ntfs::read).map(boxed)
+        }
+        (Content::Exfat, Purpose::Linux) => {
+            Agreed::read(window, owner, "partclone.exfat", partclone, exfat::read).map(boxed)
+        }
         (Content::Swap, Purpose::Linux | Purpose::Swap) => Swap::read(window).map(boxed),
         (Content::Lvm2, Purpose::Linux | Purpose::Lvm) if !nested => Lvm::read(window).map(boxed),
         (
@@ -222,6 +268,8 @@ pub(crate) fn probe(window: &Window<'_>, kind: &Kind) -> Result<Probed, SurveyEr
             | Content::Btrfs
             | Content::Xfs
             | Content::Fat
+            | Content::Ntfs
+            | Content::Exfat
             | Content::Swap,
             _,
         ) => Err(Stop::Doubt(Doubt::Kind { kind: kind.name.clone(), content: owner })),

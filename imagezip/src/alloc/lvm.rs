@@ -264,7 +264,7 @@ impl Found {
             Some(doubt) => Probed::Doubted(Content::Unknown, Doubt::Lvm(doubt.clone())),
             None => {
                 let mapped = Mapped::new(*window, parts.clone());
-                probe(&Window::whole(&mapped), &Kind::logical(&name)).map_err(|error| {
+                probe(&Window::whole(&mapped), &Kind::logical(&name), None).map_err(|error| {
                     let SurveyError::Read { offset, source } = error;
                     SurveyError::Read { offset: mapped.place(offset), source }
                 })?

@@ -10,6 +10,7 @@ mod fat;
 mod hostile;
 mod journal;
 pub(crate) mod lvm;
+mod partclone;
 mod swap;
 pub(crate) mod tables;
 mod tools;

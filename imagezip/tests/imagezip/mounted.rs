@@ -19,9 +19,15 @@ pub(crate) struct Mount {
 impl Mount {
     /// Mounts a file, or skips the test.
     pub(crate) fn new(file: &Path, options: &str) -> Option<Self> {
+        Self::of("auto", file, options)
+    }
+
+    /// Mounts a file that has a file system of a kind, or skips the test.
+    pub(crate) fn of(kind: &str, file: &Path, options: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let options = if options.is_empty() { "loop".to_owned() } else { format!("loop,{options}") };
-        let mounted = Command::new("mount").args(["-o", &options]).arg(file).arg(folder.path()).output().unwrap();
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", kind, "-o", &options]).arg(file).arg(folder.path()).output().unwrap();
         if mounted.status.success() {
             return Some(Self { folder });
         }

@@ -8,7 +8,7 @@ use imagezip::alloc::Unreadable;
 use imagezip::capture::{BadSectors, Base, CaptureOptions, capture};
 use sigs::BlockSize;
 
-use crate::open;
+use crate::open::{self, Looking};
 use crate::output::Output;
 use crate::session::Session;
 
@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
     /// Take everything as data
     #[arg(long)]
     raw: bool,
+    /// Do not ask partclone about file systems that count only with its word, such as NTFS: they are data then
+    #[arg(long)]
+    no_partclone: bool,
     /// Read past the page cache
     #[arg(long)]
     direct: bool,
@@ -50,8 +53,9 @@ impl Arguments {
         if self.refuse_bad_sectors { BadSectors::Refuse } else { BadSectors::List { most: self.most_bad_sectors } }
     }
 
-    const fn unreadable(&self) -> Unreadable {
-        if self.refuse_bad_sectors { Unreadable::Fail } else { Unreadable::Whole }
+    const fn looking(&self) -> Looking {
+        let unreadable = if self.refuse_bad_sectors { Unreadable::Fail } else { Unreadable::Whole };
+        Looking { raw: self.raw, unreadable, partclone: !self.no_partclone }
     }
 }
 
@@ -60,7 +64,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     let bases: Vec<&dyn Base> = signatures.iter().map(|signature| -> &dyn Base { signature }).collect();
     let disk = open::disk(&arguments.source, arguments.direct)?;
     let part = open::part(&*disk, &arguments.source, arguments.partition)?;
-    let (layout, _) = open::layout(session, &part, &arguments.source, arguments.raw, arguments.unreadable())?;
+    let (layout, _) = open::layout(session, &part, &arguments.source, arguments.looking())?;
     let options = CaptureOptions {
         bases: &bases,
         block_size: bases.first().map_or(BlockSize::DEFAULT, |base| base.geometry().block_size),

@@ -11,7 +11,7 @@ use imagezip::package::Draft;
 use serde::Serialize;
 use sigs::{BlockCounts, BlockSize, Geometry, Root};
 
-use crate::open;
+use crate::open::{self, Looking};
 use crate::session::Session;
 
 #[derive(Debug, Args)]
@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     /// Take everything as data
     #[arg(long)]
     raw: bool,
+    /// Do not ask partclone about file systems that count only with its word, such as NTFS: they are data then
+    #[arg(long)]
+    no_partclone: bool,
     /// Read past the page cache
     #[arg(long)]
     direct: bool,
@@ -51,7 +54,8 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     open::distinct(&arguments.out, [&arguments.source])?;
     let disk = open::disk(&arguments.source, arguments.direct)?;
     let part = open::part(&*disk, &arguments.source, arguments.partition)?;
-    let (layout, _) = open::layout(session, &part, &arguments.source, arguments.raw, Unreadable::Fail)?;
+    let looking = Looking { raw: arguments.raw, unreadable: Unreadable::Fail, partclone: !arguments.no_partclone };
+    let (layout, _) = open::layout(session, &part, &arguments.source, looking)?;
     let mut out = BufWriter::with_capacity(1 << 20, Draft::create(&arguments.out)?);
     let options =
         CaptureOptions { block_size: arguments.block_size, threads: session.threads(), ..CaptureOptions::default() };

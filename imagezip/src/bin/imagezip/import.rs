@@ -14,7 +14,7 @@ use imagezip::layout::Layout;
 use sigs::{BlockSize, ByteLen};
 
 use crate::exit::Usage;
-use crate::open;
+use crate::open::{self, Looking};
 use crate::output::Output;
 use crate::session::Session;
 
@@ -104,7 +104,10 @@ fn source(session: &Session, arguments: &Arguments) -> anyhow::Result<(Box<dyn R
             return Ok((Box::new(disk), layout));
         }
     };
-    let (layout, _) = open::layout(session, &Window::whole(disk.as_ref()), path, arguments.raw, Unreadable::Fail)?;
+    // Partclone reads plain disks only.
+    let partclone = matches!(format, Format::Raw);
+    let looking = Looking { raw: arguments.raw, unreadable: Unreadable::Fail, partclone };
+    let (layout, _) = open::layout(session, &Window::whole(disk.as_ref()), path, looking)?;
     Ok((disk, layout))
 }
 

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use imagezip::alloc::{Treatment, Unreadable, VolumeReport};
+use imagezip::alloc::{Treatment, VolumeReport};
 use imagezip::io::{Disk, ReadAt as _};
 
-use crate::open;
+use crate::open::{self, Looking};
 use crate::session::{Session, human};
 
 #[derive(Debug, Args)]
@@ -17,12 +17,16 @@ pub(crate) struct Arguments {
     /// Only this partition
     #[arg(long, value_name = "N")]
     partition: Option<u32>,
+    /// Do not ask partclone about file systems that count only with its word, such as NTFS: they are data then
+    #[arg(long)]
+    no_partclone: bool,
 }
 
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()> {
     let disk = Disk::open(&arguments.source)?;
     let part = open::part(&disk, &arguments.source, arguments.partition)?;
-    let (layout, survey) = open::layout(session, &part, &arguments.source, false, Unreadable::Fail)?;
+    let looking = Looking { partclone: !arguments.no_partclone, ..Looking::default() };
+    let (layout, survey) = open::layout(session, &part, &arguments.source, looking)?;
     let mut text = format!(
         "{} of {} allocated, in {} ranges; sectors of {} bytes\n",
         human(layout.allocated_bytes().get()),

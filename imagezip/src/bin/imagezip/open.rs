@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use imagezip::alloc::{Survey, SurveyOptions, Treatment, Unreadable, Window, partition_range, survey};
+use imagezip::alloc::{Partclone, Survey, SurveyOptions, Treatment, Unreadable, Window, partition_range, survey};
 use imagezip::image::{Chain, ImageSource, Verified};
 use imagezip::io::{DirectDisk, Disk, DiskError};
 use imagezip::layout::Layout;
@@ -30,16 +30,30 @@ pub(crate) fn part<'a>(disk: &'a dyn ReadAt, path: &Path, partition: Option<u32>
     Ok(window.ok_or_else(none)?)
 }
 
+/// How a disk is looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Looking {
+    /// Everything is data.
+    pub(crate) raw: bool,
+    /// What it means when metadata cannot be read.
+    pub(crate) unreadable: Unreadable,
+    /// Partclone may be asked, if it is installed.
+    pub(crate) partclone: bool,
+}
+
 /// Finds out what is allocated, and says why what is taken whole is.
 pub(crate) fn layout(
     session: &Session,
     part: &Window<'_>,
     path: &Path,
-    raw: bool,
-    unreadable: Unreadable,
+    looking: Looking,
 ) -> anyhow::Result<(Layout, Survey)> {
     let context = || format!("survey {}", path.display());
-    let survey = survey(part, SurveyOptions { raw, unreadable }).with_context(context)?;
+    let Looking { raw, unreadable, partclone } = looking;
+    let installed = partclone.then(|| Partclone::installed(path, part.range().start, session.control().cancel));
+    let options = SurveyOptions { raw, unreadable, partclone: installed.as_ref() };
+    let survey = survey(part, options).with_context(context)?;
+    session.check_interrupted()?;
     if !raw {
         doubts(&survey).iter().for_each(|doubt| session.say(&format!("{}: {doubt}", path.display())));
     }

@@ -13,7 +13,7 @@ use sigs::{BlockCounts, ByteRange, Root};
 
 use crate::exit::Differs;
 use crate::incomplete;
-use crate::open;
+use crate::open::{self, Looking};
 use crate::session::Session;
 
 #[derive(Debug, Args)]
@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     /// Compare with this partition of SOURCE
     #[arg(long, requires = "against", value_name = "N")]
     partition: Option<u32>,
+    /// Do not ask partclone about file systems that count only with its word, such as NTFS: they are data then
+    #[arg(long, requires = "against")]
+    no_partclone: bool,
 }
 
 #[derive(Serialize)]
@@ -57,7 +60,8 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     };
     let disk = Disk::open(path)?;
     let part = open::part(&disk, path, arguments.partition)?;
-    let (layout, _) = open::layout(session, &part, path, arguments.raw, Unreadable::Fail)?;
+    let looking = Looking { raw: arguments.raw, unreadable: Unreadable::Fail, partclone: !arguments.no_partclone };
+    let (layout, _) = open::layout(session, &part, path, looking)?;
     let compared = session.watched(|| compare(&chain, &part, &layout, session.threads(), session.control()));
     let comparison = compared.with_context(|| format!("compare with {}", path.display()))?;
     let different = comparison.different_blocks;

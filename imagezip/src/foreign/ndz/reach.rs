@@ -39,7 +39,7 @@ pub(super) fn of(disk: &dyn ReadAt, image_bytes: ByteLen) -> Result<Reach, Surve
     let Some(short) = Window::new(disk, range) else { return Ok(Reach::Inside) };
     // A file system that is believed, or doubted for another reason, only where there is room behind the image, does not
     // fit into the image.
-    Ok(match (probe(&short, &Kind::disk())?, probe(&long, &Kind::disk())?) {
+    Ok(match (probe(&short, &Kind::disk(), None)?, probe(&long, &Kind::disk(), None)?) {
         (Probed::Doubted(..), Probed::Proven(_)) => Reach::Further,
         (Probed::Doubted(content, doubt), Probed::Doubted(there, other)) if content == there && doubt != other => {
             Reach::Further
