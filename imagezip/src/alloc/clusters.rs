@@ -104,7 +104,9 @@ mod tests {
         assert_eq!(pairs, [(0, 1000), (1000 + 63 * 512, 1024), (1000 + 69 * 512, 40_000 - 1000 - 69 * 512)]);
         assert_eq!(count, 3);
         assert!(holds(&found, clusters.range(63, 2).unwrap()) && !holds(&found, clusters.range(62, 2).unwrap()));
-        assert!(clusters.range(69, 1).is_some() && clusters.range(69, 2).is_none() && clusters.range(u64::MAX, 2).is_none());
+        assert!(
+            clusters.range(69, 1).is_some() && clusters.range(69, 2).is_none() && clusters.range(u64::MAX, 2).is_none()
+        );
         let mut short = Marked::new(clusters);
         short.push(vec![0; 8]);
         assert!(short.finish(ByteLen::new(40_000)).is_none());

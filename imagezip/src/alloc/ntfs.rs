@@ -127,7 +127,8 @@ impl Volume<'_> {
     /// Finds the unnamed content of a file with a fixed number.
     fn content(&self, number: u64) -> Result<Content, Stop> {
         let bytes = self.record(number)?;
-        let record = Record::parse(number, &bytes)?.ok_or(NtfsDoubt::Record { record: number, what: "is not in use" })?;
+        let record =
+            Record::parse(number, &bytes)?.ok_or(NtfsDoubt::Record { record: number, what: "is not in use" })?;
         if record.has(Attribute::LIST) {
             return Err(NtfsDoubt::Record { record: number, what: "goes on in other records" }.into());
         }

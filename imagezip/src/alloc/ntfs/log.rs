@@ -30,7 +30,8 @@ pub(super) fn check(log: &Content, window: &Window<'_>) -> Result<(), Stop> {
     let size = size.ok_or(NtfsDoubt::Log("has an impossible size of a page"))?;
     let second = log.fetch(window, size, PAGE)?.ok_or(NtfsDoubt::Log("is too short"))?;
     let states = [state(&first), state(&second)];
-    let (_, clean) = states.into_iter().flatten().max_by_key(|(number, _)| *number).ok_or(NtfsDoubt::Log("is malformed"))?;
+    let (_, clean) =
+        states.into_iter().flatten().max_by_key(|(number, _)| *number).ok_or(NtfsDoubt::Log("is malformed"))?;
     if clean { Ok(()) } else { Err(NtfsDoubt::Log("was not closed").into()) }
 }
 

@@ -42,12 +42,7 @@ pub(super) fn check(volume: &mut Volume<'_>, allocated: &Extents) -> Result<u64,
 }
 
 /// Looks at all attributes of a record; returns further parts of the file table.
-fn check_record(
-    volume: &Volume<'_>,
-    number: u64,
-    record: &Record,
-    allocated: &Extents,
-) -> Result<Option<Runs>, Stop> {
+fn check_record(volume: &Volume<'_>, number: u64, record: &Record, allocated: &Extents) -> Result<Option<Runs>, Stop> {
     let mut table = None;
     let attributes = record.attributes()?;
     for attribute in attributes.iter().filter(|attribute| attribute.has_runs()) {

@@ -34,7 +34,8 @@ impl LoopDevice {
         attach.args(["--offset", &start.to_string(), "--sizelimit", &range.len.get().to_string()]);
         attach.args(["--sector-size", &sector.to_string()]).arg(disk);
         let path = PathBuf::from(line(attach).map_err(|doubt| refused(&doubt))?);
-        let opened = if path.starts_with("/dev") { File::open(&path) } else { Err(std::io::ErrorKind::NotFound.into()) };
+        let opened =
+            if path.starts_with("/dev") { File::open(&path) } else { Err(std::io::ErrorKind::NotFound.into()) };
         let mut detach = Command::new(&losetup);
         detach.arg("--detach").arg(&path);
         let detached = line(detach);

@@ -125,7 +125,7 @@ fn a_program_that_hangs_is_killed() {
 /// Whatever byte of the metadata is changed: with a partclone that calls all free, nothing of a file is lost.
 #[test]
 fn damage_and_a_lie_together_lose_nothing() {
-    for (fs, rounds) in [(Fs::Ntfs, 120), (Fs::Exfat, 120)] {
+    for (fs, rounds) in [(Fs::Ntfs, 80), (Fs::Exfat, 80)] {
         let mut volume = Volume::new(fs, 64, &[]);
         let Some(_) = volume.use_it() else { return };
         let Some(honest) = volume.survey() else { return };
@@ -149,7 +149,7 @@ fn damage_and_a_lie_together_lose_nothing() {
             assert!(covers(&found, &truth), "{fs:?}: bit {bit:#x} of byte {at} loses something");
             if found.len() == 1 { whole += 1 } else { same += 1 }
         }
-        assert!(whole > 10 && same > 10, "{fs:?}: {whole} whole, {same} believed");
+        assert!(whole > 5 && same > 5, "{fs:?}: {whole} whole, {same} believed");
         assert!(answer(&path).is_some_and(|survey| pairs(&survey.allocated) == truth));
     }
 }
@@ -184,7 +184,10 @@ impl Volume {
             Fs::Ntfs => {
                 let table = START + number(48, 8) * 4096;
                 let records = (0..130).map(|record| table + record * 1024);
-                boot.chain(records.flat_map(|record| record..record + 420)).collect()
+                let bitmap = START + self.first_cluster_of(6) * 4096;
+                boot.chain(records.flat_map(|record| record..record + 420))
+                    .chain((bitmap..bitmap + 2048).filter(|at| disk[*at] != 0).cycle().take(10_000))
+                    .collect()
             }
             Fs::Exfat => {
                 let (table, heap, cluster) = (START + number(80, 4) * 512, START + number(88, 4) * 512, 4096);

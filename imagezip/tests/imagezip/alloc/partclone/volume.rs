@@ -149,14 +149,14 @@ impl Volume {
             };
             let mut alive = Vec::new();
             for number in 0..80 {
-                write(&top.join(name(number)), number, number % 50 * 9);
+                write(&top.join(name(number)), number, number % 50 * 3);
             }
             for number in (0..80).filter(|number| number % 3 == 1) {
                 fs::remove_file(top.join(name(number))).unwrap();
             }
             // The holes are filled, so that files are in pieces.
             for number in 100..103 {
-                write(&top.join(name(number)), number, 700);
+                write(&top.join(name(number)), number, 200);
                 alive.push(number);
             }
             alive.extend((0..80).filter(|number| number % 3 != 1));
@@ -164,6 +164,20 @@ impl Volume {
         })?;
         self.alive = alive;
         Some(tree)
+    }
+
+    /// Returns where the content of a record of the file table of NTFS begins.
+    pub(super) fn first_cluster_of(&self, record: usize) -> usize {
+        let part = self.partition();
+        let number = |at: usize, len| part[at..][..len].iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        let record = number(48, 8) * 4096 + record * 1024;
+        let mut at = record + number(record + 20, 2);
+        while part[at] != 0x80 {
+            at += number(at + 4, 4);
+        }
+        // A run: a byte with two lengths, how many clusters, where.
+        let run = at + number(at + 32, 2);
+        number(run + 1 + usize::from(part[run] & 15), usize::from(part[run] >> 4))
     }
 
     /// Asks with all that is installed, or skips the test.
