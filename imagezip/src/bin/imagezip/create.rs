@@ -69,7 +69,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
         bases: &bases,
         block_size: bases.first().map_or(BlockSize::DEFAULT, |base| base.geometry().block_size),
         level: arguments.level,
-        threads: session.threads(),
+        threads: session.readers(arguments.direct),
         bad_sectors: arguments.bad_sectors(),
     };
     let inputs = arguments.base.iter().chain([&arguments.source]);

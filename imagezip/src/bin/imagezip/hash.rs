@@ -57,8 +57,11 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     let looking = Looking { raw: arguments.raw, unreadable: Unreadable::Fail, partclone: !arguments.no_partclone };
     let (layout, _) = open::layout(session, &part, &arguments.source, looking)?;
     let mut out = BufWriter::with_capacity(1 << 20, Draft::create(&arguments.out)?);
-    let options =
-        CaptureOptions { block_size: arguments.block_size, threads: session.threads(), ..CaptureOptions::default() };
+    let options = CaptureOptions {
+        block_size: arguments.block_size,
+        threads: session.readers(arguments.direct),
+        ..CaptureOptions::default()
+    };
     let hashed = session.watched(|| hash(&part, &layout, &options, &mut out, session.control()));
     let hashed = hashed.with_context(|| format!("hash {}", arguments.source.display()))?;
     out.flush().with_context(|| format!("write {}", arguments.out.display()))?;

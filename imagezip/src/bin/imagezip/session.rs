@@ -23,7 +23,7 @@ pub(crate) struct Common {
     /// How to show progress on stderr
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "HOW")]
     progress: ProgressMode,
-    /// How many worker threads [default: one for each core]
+    /// How many worker threads [default: one for each core, twice as many with --direct]
     #[arg(long, global = true, value_name = "N")]
     threads: Option<NonZeroUsize>,
 }
@@ -45,12 +45,15 @@ enum ProgressMode {
 /// The signals that end a run.
 const STOPPING: [i32; 3] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP];
 
+/// More threads than any machine has cores.
+const MOST_THREADS: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+
 /// A run of the program.
 #[derive(Debug)]
 pub(crate) struct Session {
     json: bool,
     style: Option<Style>,
-    threads: NonZeroUsize,
+    threads: Option<NonZeroUsize>,
     progress: Arc<Progress>,
     cancel: Arc<AtomicBool>,
 }
@@ -68,8 +71,7 @@ impl Session {
             ProgressMode::Json => Some(Style::Json),
             ProgressMode::None => None,
         };
-        let threads =
-            common.threads.unwrap_or_else(default_threads).min(NonZeroUsize::new(1024).unwrap_or(NonZeroUsize::MIN));
+        let threads = common.threads.map(|threads| threads.min(MOST_THREADS));
         Ok(Self { json: common.json, style, threads, progress: Arc::new(Progress::default()), cancel })
     }
 
@@ -78,8 +80,18 @@ impl Session {
         self.json
     }
 
-    pub(crate) const fn threads(&self) -> NonZeroUsize {
-        self.threads
+    pub(crate) fn threads(&self) -> NonZeroUsize {
+        self.threads.unwrap_or_else(|| default_threads().min(MOST_THREADS))
+    }
+
+    /// Returns how many threads read a disk. Past the page cache nobody reads ahead: while one waits for the medium
+    /// another works on what it has.
+    pub(crate) fn readers(&self, direct: bool) -> NonZeroUsize {
+        let threads = self.threads();
+        match self.threads {
+            None if direct => threads.saturating_add(threads.get()).min(MOST_THREADS),
+            _ => threads,
+        }
     }
 
     /// Returns how the library is watched and stopped.
