@@ -76,14 +76,14 @@ pack lvm
 
 # Sectors of 4 KiB take a block device that says so.
 gpt() {
-    disk "$1" 16M
+    disk "$1" 4M
     loop=$(losetup -b "$2" -f --show "$work/$1")
     sgdisk "${@:3}" "$loop" > /dev/null; sync "$loop"
     losetup -d "$loop"
     pack "$1"
 }
-gpt gpt 512 -n 1:0:+4M -n 2:0:+2M -t 2:8200 -n 3:0:0 -t 3:ef00
-gpt gpt-4k 4096 -n 1:0:+4M -n 2:0:+2M -t 2:8200
+gpt gpt 512 -n 1:0:+1M -n 2:0:+512K -t 2:8200 -n 3:0:0 -t 3:ef00
+gpt gpt-4k 4096 -a 64 -n 1:0:+1M -n 2:0:+512K -t 2:8200
 
 # Partitions of an MBR: table in which sector, number in it, type, first sector counted from there, sectors.
 entry() {
