@@ -58,6 +58,8 @@ fat fat12 2M -F 12
 fat fat16 10M -F 16 -s 1
 fat fat32 40M -F 32 -s 1
 
+disk ntfs 2M; mkfs.ntfs -q -F -Q -c 512 "$work/ntfs" > /dev/null 2>&1; pack ntfs
+disk exfat 4M; mkfs.exfat -b 64K -c 512 "$work/exfat" > /dev/null; pack exfat
 disk swap 1M; mkswap -q "$work/swap"; pack swap
 
 # What belongs to no volume, two volumes, one of them in two pieces with a file system.

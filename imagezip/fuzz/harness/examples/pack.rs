@@ -1,6 +1,6 @@
 //! Packs a disk image for the fuzz targets: `pack DISK PACKED`. Prints what a survey finds on it.
 //!
-//! What is kept besides the blocks a survey reads are the other blocks that are not zero, up to 256 of them: who follows a
+//! What is kept besides the blocks that a survey, or who reads all files, reads are the other blocks that are not zero, up to 256 of them: who follows a
 //! wrong pointer shall find something.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for who maintains the seeds")]
@@ -10,8 +10,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use fuzz_harness::disk::options;
+use fuzz_harness::files::read_all;
 use fuzz_harness::image::{BLOCK, Image};
-use imagezip::alloc::{SurveyOptions, survey};
+use imagezip::alloc::survey;
 use sigs::{ByteLen, ByteOffset, ReadAt};
 
 const MOST_OTHERS: usize = 256;
@@ -39,7 +41,8 @@ fn main() {
     let mut paths = std::env::args_os().skip(1).map(PathBuf::from);
     let (from, to) = (paths.next().unwrap(), paths.next().unwrap());
     let watched = Watched { disk: std::fs::read(from).unwrap(), read: Mutex::default() };
-    let found = survey(&watched, SurveyOptions::default()).unwrap();
+    let found = survey(&watched, options()).unwrap();
+    let files = read_all(&watched);
     let places = watched.read.into_inner().unwrap();
     let disk = watched.disk;
     let filled = (0_u64..).zip(disk.chunks(BLOCK)).filter(|(_, block)| block.iter().any(|byte| *byte != 0));
@@ -54,6 +57,7 @@ fn main() {
     });
     std::fs::write(&to, &packed).unwrap();
     println!("{}: {} places, {} others, {} bytes", to.display(), places.len(), others.len(), packed.len());
+    println!("    its files: {files:?}");
     for partition in found.partitions {
         println!("    {} {:?}", partition.content, partition.treatment);
     }

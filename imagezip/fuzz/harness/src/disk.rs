@@ -1,15 +1,19 @@
 //! Disks that lie: the answer is well formed, and after one byte of damage it has everything that it had before.
 
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{LazyLock, OnceLock};
+use std::time::Duration;
 
+use imagezip::alloc::partclone::Partclone;
 use imagezip::alloc::{Survey, SurveyOptions, TableKind, Treatment, partition_range, survey as look};
 use imagezip::layout::Layout;
 use sigs::{ByteLen, ByteOffset, ByteRange, ReadAt as _};
 
+use crate::files::read_all;
 use crate::image::{Disk, Image};
 use crate::input::Changes;
 use crate::resize;
-use crate::seal::seal;
 
 /// The largest disk of which an image is made.
 const MOST_SAVED: u64 = 16 << 20;
@@ -52,6 +56,8 @@ bases! {
     EXT { "ext4" true "ext4-journal" false "ext4-fast-commit" false "ext3-journal" false "ext2" false "bigalloc" true }
     BTRFS { "btrfs" true "btrfs-log" false "btrfs-mixed" true }
     XFS { "xfs" true "xfs-log" false "xfs-v4" false }
+    NTFS { "ntfs" false }
+    EXFAT { "exfat" false }
     FAT { "fat12" false "fat16" false "fat32" false }
     SWAP { "swap" false }
     LVM { "lvm" false }
@@ -62,7 +68,7 @@ bases! {
 pub static NOTHING: LazyLock<Image> = LazyLock::new(|| Image::zeros(4 << 20));
 
 fn state(image: Image) -> (Image, Survey) {
-    let survey = look(&Disk::new(&image), SurveyOptions::default()).unwrap();
+    let survey = look(&Disk::new(&image), options()).unwrap();
     (image, survey)
 }
 
@@ -80,6 +86,46 @@ pub fn btrfs(input: &[u8]) -> bool {
 pub fn xfs(input: &[u8]) -> bool {
     proven(&XFS, input)
 }
+
+/// Files on ext2, ext3 and ext4.
+pub fn files(input: &[u8]) -> bool {
+    let Some(changes) = Changes::parse(input) else { return false };
+    let (image, _) = EXT[changes.image(EXT.len())].state();
+    read_all(&changes.disk(image)).is_ok_and(|sound| sound)
+}
+
+/// NTFS, without a second opinion: accepted is what asks for one.
+pub fn ntfs(input: &[u8]) -> bool {
+    changed(&NTFS, input).is_some_and(|found| wants_opinion(&found))
+}
+
+/// exFAT, in the same way.
+pub fn exfat(input: &[u8]) -> bool {
+    changed(&EXFAT, input).is_some_and(|found| wants_opinion(&found))
+}
+
+/// Returns true if something is consistent as far as it goes, and partclone would have to agree.
+pub fn wants_opinion(found: &Survey) -> bool {
+    let asks = |treatment: &Treatment| match treatment {
+        Treatment::Whole { reason } => reason == "losetup is not installed",
+        Treatment::Proven { .. } => false,
+    };
+    found.partitions.iter().any(|partition| asks(&partition.treatment))
+}
+
+/// Returns how a disk is looked at: partclone seems to be there, but not what it needs, so that nothing is run.
+pub fn options() -> SurveyOptions<'static> {
+    static PROGRAMS: LazyLock<Partclone<'static>> = LazyLock::new(|| Partclone {
+        disk: PathBuf::from("/nowhere"),
+        start: ByteOffset::ZERO,
+        folders: vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/programs"))],
+        patience: Duration::ZERO,
+        cancel: &CANCEL,
+    });
+    SurveyOptions { partclone: Some(&PROGRAMS), ..SurveyOptions::default() }
+}
+
+static CANCEL: AtomicBool = AtomicBool::new(false);
 
 /// FAT12, FAT16, FAT32.
 pub fn fat(input: &[u8]) -> bool {
@@ -128,11 +174,7 @@ fn changed(bases: &[Base], input: &[u8]) -> Option<Survey> {
 }
 
 fn look_at(image: &Image, changes: &Changes) -> Survey {
-    let mut disk = Disk::new(image);
-    let touched = changes.apply(&mut disk);
-    if !changes.unsealed {
-        seal(&mut disk, &touched);
-    }
+    let disk = changes.disk(image);
     let found = checked(&disk);
     if changes.resize && disk.len <= MOST_SAVED && is_table(&found.table) {
         resize::fit(&disk, &Layout::from_survey(disk.len(), &found).unwrap());
@@ -146,7 +188,7 @@ fn is_table(table: &TableKind) -> bool {
 
 /// Looks at a disk, and asserts what is true of every answer.
 fn checked(disk: &Disk<'_>) -> Survey {
-    let found = look(disk, SurveyOptions::default()).unwrap();
+    let found = look(disk, options()).unwrap();
     let mut reached = None;
     for range in found.allocated.iter() {
         let start = range.start.get();

@@ -4,7 +4,7 @@
 //! one zstd frame: length of the disk (64)  number of places (32)  number of blocks (32)
 //!                 their numbers (32 each), the blocks (4096 bytes each); integers are little endian
 //! ```
-//! The first blocks are the places: those that a survey reads, zero or not, and so those worth changing.
+//! The first blocks are the places: those that the parsers read, zero or not, and so those worth changing.
 //! `examples/pack.rs` makes such a file.
 
 use std::collections::BTreeMap;

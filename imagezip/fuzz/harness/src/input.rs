@@ -8,6 +8,7 @@
 //! Integers are little endian, and what is too large is taken modulo what there is, so that every input means something.
 
 use crate::image::{BLOCK, Disk, Image};
+use crate::seal::seal;
 
 /// No disk grows beyond this, so that the time a survey needs has a bound.
 const MOST_BYTES: u64 = 16 << 30;
@@ -75,8 +76,18 @@ impl Changes {
         self.doublings == 0 && matches!(self.list.as_slice(), [only] if only.bytes.len() == 1)
     }
 
+    /// Returns a disk with the changes, its checksums put right unless that is not wanted.
+    pub fn disk<'a>(&self, image: &'a Image) -> Disk<'a> {
+        let mut disk = Disk::new(image);
+        let touched = self.apply(&mut disk);
+        if !self.unsealed {
+            seal(&mut disk, &touched);
+        }
+        disk
+    }
+
     /// Changes a disk, and returns the numbers of the blocks that were changed.
-    pub fn apply(&self, disk: &mut Disk<'_>) -> Vec<u64> {
+    fn apply(&self, disk: &mut Disk<'_>) -> Vec<u64> {
         disk.len = disk.len.saturating_mul(1 << self.doublings).min(MOST_BYTES.max(disk.len));
         let mut touched = Vec::new();
         for change in &self.list {

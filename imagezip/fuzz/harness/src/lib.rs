@@ -9,6 +9,7 @@
 //! - [`image`]: the disks that are changed, in few bytes
 //! - [`seal`]: checksums put right after a change, without which a parser would refuse everything
 //! - [`disk`]: file systems, partition tables, whole disks
+//! - [`files`]: single files out of a disk
 //! - [`resize`]: a disk on disks of other sizes
 //! - [`words`]: the formats of `sigs`
 //! - [`stored`]: an image through both of its readers
@@ -17,6 +18,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a fuzz target reports")]
 
 pub mod disk;
+pub mod files;
 pub mod foreign;
 pub mod image;
 pub mod input;
@@ -35,6 +37,9 @@ pub const TARGETS: &[Target] = &[
     ("ext", disk::ext),
     ("btrfs", disk::btrfs),
     ("xfs", disk::xfs),
+    ("files", disk::files),
+    ("ntfs", disk::ntfs),
+    ("exfat", disk::exfat),
     ("fat", disk::fat),
     ("swap", disk::swap),
     ("lvm", disk::lvm),

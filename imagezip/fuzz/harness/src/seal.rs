@@ -4,6 +4,7 @@
 //! no such numbers: there, everything that the superblock leads to is sealed.
 
 mod btrfs;
+mod exfat;
 mod ext;
 mod gpt;
 mod jbd2;
@@ -21,7 +22,9 @@ pub fn seal(disk: &mut Disk<'_>, touched: &[u64]) {
         xfs::seal(disk, block * 4096);
     }
     xfs::seal_log(disk, touched);
+    ext::seal_folders(disk, touched);
     lvm::seal(disk);
+    exfat::seal(disk);
     gpt::seal(disk);
 }
 

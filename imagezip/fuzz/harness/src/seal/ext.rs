@@ -9,6 +9,10 @@ const INCOMPAT_CSUM_SEED: u32 = 0x2000;
 const INCOMPAT_64BIT: u32 = 0x80;
 /// The images have fewer; a lie about the number gets no further.
 const MOST_GROUPS: u32 = 64;
+/// The files of the images are among the first.
+const MOST_INODES: u32 = 40;
+/// What the last entry of a folder is when it holds a checksum.
+const TAIL: [u8; 8] = [0, 0, 0, 0, 12, 0, 0, 0xDE];
 
 /// What the checksums need of the superblock.
 struct Shape {
@@ -18,7 +22,7 @@ struct Shape {
     groups: u32,
     clusters_per_group: u32,
     descriptor: usize,
-    inode: usize,
+    inode: u16,
 }
 
 pub(super) fn seal(disk: &mut Disk<'_>) {
@@ -29,6 +33,25 @@ pub(super) fn seal(disk: &mut Disk<'_>) {
     }
     let crc = crc32c(u32::MAX, &[&superblock[..0x3FC]]);
     disk.write(SUPERBLOCK_AT + 0x3FC, &crc.to_le_bytes());
+}
+
+/// Seals the first blocks of folders among those that were changed.
+pub(super) fn seal_folders(disk: &mut Disk<'_>, touched: &[u64]) {
+    let Some(shape) = Shape::of(&disk.read(SUPERBLOCK_AT, 1024)) else { return };
+    let len = usize::try_from(shape.block).unwrap().min(4096);
+    let table = u64::from(le32(&disk.read((shape.first + 1).saturating_mul(shape.block), 12), 8));
+    let inode_at = |number: u32| table.saturating_mul(shape.block) + u64::from(number - 1) * u64::from(shape.inode);
+    for at in touched.iter().flat_map(|block| (block * 4096..block * 4096 + 4096).step_by(len)) {
+        let block = disk.read(at, len);
+        let number = le32(&block, 0);
+        let (names, tail) = block.split_at(len - 12);
+        // The first entry is the folder itself, which is mixed into the checksum.
+        if tail.starts_with(&TAIL) && names[6..].starts_with(&[1, 2, b'.']) && (1..=MOST_INODES).contains(&number) {
+            let generation = disk.read(inode_at(number) + 100, 4);
+            let crc = crc32c(shape.seed, &[&number.to_le_bytes(), &generation, names]);
+            disk.write(at + u64::try_from(len - 4).unwrap(), &crc.to_le_bytes());
+        }
+    }
 }
 
 impl Shape {
@@ -47,7 +70,7 @@ impl Shape {
             groups: le32(superblock, 0x04).div_ceil(blocks_per_group).min(MOST_GROUPS),
             clusters_per_group: le32(superblock, 0x24),
             descriptor: if wide { usize::from(le16(superblock, 0xFE)).clamp(32, 1024) } else { 32 },
-            inode: usize::from(le16(superblock, 0x58)).clamp(128, 4096),
+            inode: le16(superblock, 0x58).clamp(128, 4096),
         })
     }
 
@@ -74,13 +97,13 @@ impl Shape {
         disk.write(at, &bytes);
         if group == 0 {
             let table = place(&bytes, 8, 40);
-            (1..=16).for_each(|number| self.seal_inode(disk, number, table));
+            (1..=MOST_INODES).for_each(|number| self.seal_inode(disk, number, table));
         }
     }
 
     fn seal_inode(&self, disk: &mut Disk<'_>, number: u32, table: u64) {
-        let at = table.saturating_add(u64::from(number - 1) * u64::try_from(self.inode).unwrap());
-        let mut bytes = disk.read(at, self.inode);
+        let at = table.saturating_add(u64::from(number - 1) * u64::from(self.inode));
+        let mut bytes = disk.read(at, usize::from(self.inode));
         if bytes.iter().all(|byte| *byte == 0) {
             return;
         }
