@@ -159,6 +159,11 @@ impl<R: ReadAt> Stored<R> {
             return Err(VerifyError::Altered { part: "map" });
         }
         let frames = place(table, placement, frames_end)?;
+        let block = manifest.geometry.block_size.bytes();
+        let held: u64 = frames.iter().map(|frame| u64::from(frame.raw.div_ceil(block))).sum();
+        if held != manifest.stored_blocks.get() {
+            return Err(VerifyError::WrongCounts);
+        }
         Ok(Self { source, frames, map, manifest })
     }
 
