@@ -55,6 +55,13 @@ pub(super) struct Replay {
     pub(super) revoked: u64,
 }
 
+impl Replay {
+    /// Returns true if something is written to a block of the file system.
+    pub(super) fn writes_to(&self, block: u64) -> bool {
+        self.writes.binary_search_by_key(&block, |write| write.home).is_ok()
+    }
+}
+
 impl<'a> Journal<'a> {
     /// Reads the superblock of the journal.
     ///

@@ -24,15 +24,25 @@ impl Mount {
 
     /// Mounts a file that has a file system of a kind, or skips the test.
     pub(crate) fn of(kind: &str, file: &Path, options: &str) -> Option<Self> {
+        match Self::attempt(kind, file, options) {
+            Ok(mount) => Some(mount),
+            Err(why) => {
+                skip(&format!("cannot mount: {why}"));
+                None
+            }
+        }
+    }
+
+    /// Mounts a file that has a file system of a kind, or says why not.
+    pub(crate) fn attempt(kind: &str, file: &Path, options: &str) -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
         let options = if options.is_empty() { "loop".to_owned() } else { format!("loop,{options}") };
         let mut mount = Command::new("mount");
         let mounted = mount.args(["-t", kind, "-o", &options]).arg(file).arg(folder.path()).output().unwrap();
         if mounted.status.success() {
-            return Some(Self { folder });
+            return Ok(Self { folder });
         }
-        skip(&format!("cannot mount: {}", String::from_utf8_lossy(&mounted.stderr).trim()));
-        None
+        Err(String::from_utf8_lossy(&mounted.stderr).trim().to_owned())
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -22,7 +22,7 @@ use super::superblock::Superblock;
 use super::{Ext, ExtDoubt, on_disk};
 use crate::alloc::doubt::{Doubt, Stop};
 use crate::alloc::filesystem::{Evidence, ReplayedLog};
-use crate::alloc::jbd2::{Journal, JournalDoubt, Write};
+use crate::alloc::jbd2::{Journal, JournalDoubt, Replay, Write};
 use crate::alloc::window::Window;
 use crate::extents::{Extents, ExtentsBuilder};
 use fast_commit::FastCommits;
@@ -34,7 +34,7 @@ pub(super) fn read(window: &Window<'_>, superblock: &Superblock) -> Result<Ext, 
     superblock.state.require_consistent()?;
     let (number, found) = find(window, superblock)?;
     let journal = open(window, superblock, &found)?;
-    let replay = journal.replay()?;
+    let replay = replay(&journal, &found)?;
     let overlay = journal.overlay(&replay);
     let replayed = overlay.window().ok_or(ExtDoubt::LargerThanPartition)?;
 
@@ -42,8 +42,7 @@ pub(super) fn read(window: &Window<'_>, superblock: &Superblock) -> Result<Ext, 
     after.state.require_consistent()?;
     let fast_commits = FastCommits::read(&journal, &replayed, &after, replay.next)?;
     let (proven, _) = Ext::prove(&replayed, &after)?;
-    let written = |block| replay.writes.binary_search_by_key(&block, |write| write.home).is_ok();
-    let before = on_disk::allocated(window, superblock, written)?;
+    let before = on_disk::allocated(window, superblock, |block| replay.writes_to(block))?;
 
     let size = u64::from(superblock.block_size.bytes());
     let homes = collect(size, replay.writes.iter().map(|write: &Write| write.home..write.home.saturating_add(1)));
@@ -84,6 +83,13 @@ fn find(window: &Window<'_>, superblock: &Superblock) -> Result<(u32, Found), St
         return Err(ExtDoubt::DirtyJournalElsewhere.into());
     };
     Ok((number, find::journal(window, superblock, number)?))
+}
+
+/// Finds out what replaying the log would write. It must not write to what says where the rest of it is.
+fn replay(journal: &Journal<'_>, found: &Found) -> Result<Replay, Stop> {
+    let replay = journal.replay()?;
+    let moves = found.nodes.iter().any(|node| replay.writes_to(*node));
+    if moves { Err(ExtDoubt::ChangedByLog.into()) } else { Ok(replay) }
 }
 
 /// Reads the superblock as it is after the replay; nothing that was needed for it may have changed.

@@ -22,6 +22,7 @@ const HEADER_BYTES: usize = 12;
 const TAIL_BYTES: usize = 4;
 const UUID_BYTES: usize = 16;
 const COMMIT_CHECKSUM_AT: usize = 16;
+const COMMIT_HEADER_BYTES: usize = 60;
 /// Of the whole transaction: CRC-32 with 4 bytes.
 const CRC32_TYPE: u8 = 1;
 const CRC32_BYTES: u8 = 4;
@@ -150,25 +151,43 @@ pub(crate) fn commit_time(block: &[u8]) -> u64 {
     be64_at(block, 48).unwrap_or(0)
 }
 
-/// Returns true if a commit block has the checksum it states, or needs none. `transaction` is that over everything
-/// the transaction has, where there is such a thing.
-pub(crate) fn commit_is_valid(block: &[u8], protection: Protection, transaction: u32) -> bool {
+/// What the checksum of a commit block says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is right, or there is none.
+    Valid,
+    /// It is right for the header with zeros behind it, and there is something else.
+    HeaderOnly,
+    Wrong,
+}
+
+/// Compares a commit block with the checksum it states. `transaction` is that over everything the transaction has,
+/// where there is such a thing.
+pub(crate) fn commit_verdict(block: &[u8], protection: Protection, transaction: u32) -> Verdict {
     let (kind, size) = (u8_at(block, 12), u8_at(block, 13));
     let stated = be32_at(block, COMMIT_CHECKSUM_AT);
-    match protection {
+    let valid = match protection {
         Protection::None => true,
         Protection::Transactions => match (kind, size, stated) {
             // The feature may have been turned on after this was written.
             (Some(0), Some(0), Some(0)) => true,
             (kind, size, stated) => (kind, size, stated) == (Some(CRC32_TYPE), Some(CRC32_BYTES), Some(transaction)),
         },
-        Protection::Blocks { seed } => {
-            let before = block.get(..COMMIT_CHECKSUM_AT);
-            let behind = block.get(COMMIT_CHECKSUM_AT + 4..);
-            let (Some(before), Some(behind)) = (before, behind) else { return false };
-            stated == Some(crc32c(crc32c(crc32c(seed, before), &[0; 4]), behind))
-        }
+        Protection::Blocks { seed } => return commit_block_verdict(block, seed, stated),
+    };
+    if valid { Verdict::Valid } else { Verdict::Wrong }
+}
+
+fn commit_block_verdict(block: &[u8], seed: u32, stated: Option<u32>) -> Verdict {
+    let mut bytes = block.to_vec();
+    if let Some(checksum) = bytes.get_mut(COMMIT_CHECKSUM_AT..COMMIT_CHECKSUM_AT + 4) {
+        checksum.fill(0);
     }
+    if stated == Some(crc32c(seed, &bytes)) {
+        return Verdict::Valid;
+    }
+    bytes.iter_mut().skip(COMMIT_HEADER_BYTES).for_each(|byte| *byte = 0);
+    if stated == Some(crc32c(seed, &bytes)) { Verdict::HeaderOnly } else { Verdict::Wrong }
 }
 
 /// Continues the checksum of a whole transaction: CRC-32, the highest bit first, without a final inversion.

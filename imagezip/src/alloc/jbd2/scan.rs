@@ -3,11 +3,12 @@
 //! A transaction is complete with its commit block. What a wrong checksum means depends: a block left over from an
 //! older journal may look like one of this transaction, which its commit block gives away by being older; with
 //! asynchronous commits the last commit block may be there before what it commits. Everything else is damage, on which
-//! Linux refuses to mount.
+//! Linux refuses to mount. A commit block of which only the header arrived is damage for some kernels, and
+//! complete for those since 6.7.
 
 use super::Journal;
 use super::JournalDoubt;
-use super::block::{self, Kind};
+use super::block::{self, Kind, Verdict};
 use super::superblock::Protection;
 use super::walk::Walk;
 use crate::alloc::doubt::Stop;
@@ -37,13 +38,17 @@ pub(super) fn end(journal: &Journal<'_>) -> Result<u32, Stop> {
             }
             Kind::Commit => {
                 let time = block::commit_time(&record.block);
-                let valid = block::commit_is_valid(&record.block, superblock.protection, crc);
-                match (suspect, valid) {
-                    (Some(_), _) | (None, false) if time < last_time => break,
-                    (Some(part), _) => return Err(block::wrong(walk.transaction, part).into()),
-                    (None, false) if torn.is_none() && superblock.async_commit => torn = Some(walk.transaction),
-                    (None, false) => return Err(block::wrong(walk.transaction, "commit block").into()),
-                    (None, true) => {}
+                let verdict = block::commit_verdict(&record.block, superblock.protection, crc);
+                let damage = |part| block::wrong(walk.transaction, part);
+                // Linux forgets that one is torn whose number is 0.
+                let may_be_torn = superblock.async_commit && torn.is_none() && walk.transaction != 0;
+                match (suspect, verdict) {
+                    (None, Verdict::HeaderOnly) => return Err(damage("commit block behind its header").into()),
+                    (Some(_), _) | (None, Verdict::Wrong) if time < last_time => break,
+                    (Some(part), _) => return Err(damage(part).into()),
+                    (None, Verdict::Wrong) if may_be_torn => torn = Some(walk.transaction),
+                    (None, Verdict::Wrong) => return Err(damage("commit block").into()),
+                    (None, Verdict::Valid) => {}
                 }
                 // What follows a torn transaction was written after it was complete.
                 if let Some(torn) = torn.filter(|torn| *torn != walk.transaction) {

@@ -4,3 +4,4 @@
 mod crash;
 mod judge;
 mod kernel;
+mod made;

@@ -286,3 +286,8 @@ pub(super) fn reason(survey: &Survey) -> &str {
         other => panic!("{other:?}"),
     }
 }
+
+/// CRC-32C without inversions, over pieces that follow each other.
+pub(super) fn crc32c(start: u32, pieces: &[&[u8]]) -> u32 {
+    pieces.iter().fold(start, |crc, piece| !crc32c::crc32c_append(!crc, piece))
+}

@@ -1,7 +1,9 @@
 //! XFS: against what `xfs_db` says, against `xfs_repair`, and against the kernel.
 
 mod crashed;
+mod damaged;
 mod hostile;
+mod log;
 mod mounted;
 mod volume;
 

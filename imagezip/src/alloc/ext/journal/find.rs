@@ -19,6 +19,8 @@ const COPY_OF_MAP: u8 = 1;
 pub(super) struct Found {
     pub(super) inode: Inode,
     pub(super) place: Place,
+    /// The blocks that only say where the others are.
+    pub(super) nodes: Vec<u64>,
     /// How many blocks it has by its size.
     pub(super) blocks: u32,
 }
@@ -49,12 +51,13 @@ pub(super) fn journal(window: &Window<'_>, superblock: &Superblock, number: u32)
     if mapping.pieces.iter().any(|piece| !piece.written) {
         return Err(JournalDoubt::Place("was never written").into());
     }
+    let nodes = mapping.nodes;
     let run = |piece: Piece| Run { first: piece.first, home: piece.home, len: piece.len };
     let place = Place::new(mapping.pieces.into_iter().map(run))?;
     if place.blocks() < blocks {
         return Err(JournalDoubt::Place("has a hole at its end").into());
     }
-    Ok(Found { inode, place, blocks })
+    Ok(Found { inode, place, nodes, blocks })
 }
 
 /// Returns true if the superblock has the same map of the journal, or none.

@@ -6,7 +6,7 @@ use sigs::{ByteLen, ByteOffset, SectorSize};
 
 use super::fast_commit::FastCommits;
 use super::find::Found;
-use super::{after, find, open};
+use super::{after, find, open, replay};
 use crate::alloc::doubt::Stop;
 use crate::alloc::ext::ExtDoubt;
 use crate::alloc::ext::superblock::Superblock;
@@ -33,7 +33,7 @@ impl<'a> Replayed<'a> {
         let (number, found) = find(&window, superblock)?;
         let (replay, after) = {
             let journal = open(&window, superblock, &found)?;
-            let replay = journal.replay()?;
+            let replay = replay(&journal, &found)?;
             let overlay = journal.overlay(&replay);
             let replayed = overlay.window().ok_or(ExtDoubt::LargerThanPartition)?;
             let after = after(&replayed, superblock, number, &found)?;

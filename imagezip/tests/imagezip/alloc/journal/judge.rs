@@ -56,7 +56,7 @@ pub(super) fn log(survey: &Survey) -> ReplayedLog {
 }
 
 /// Returns what `dumpe2fs` has as allocated.
-fn allocated(path: &Path, sizes: Sizes) -> Pairs {
+pub(super) fn allocated(path: &Path, sizes: Sizes) -> Pairs {
     let mut free: Pairs = Vec::new();
     for line in run("dumpe2fs", &[&path.display().to_string()]).lines() {
         for part in line.strip_prefix("  Free blocks: ").unwrap_or("").split(", ").filter(|part| !part.is_empty()) {

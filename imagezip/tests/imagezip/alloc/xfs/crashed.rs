@@ -13,7 +13,7 @@ use crate::mounted::{Mount, tree};
 
 const MATRIX: &[&[&str]] = &[&[], &["-b", "size=1024", "-m", "rmapbt=1"], &["-s", "size=4096", "-l", "su=32k"]];
 
-fn assert_comes_back(disk: &Vec<u8>, what: &str) {
+pub(super) fn assert_comes_back(disk: &Vec<u8>, what: &str) {
     let original = Volume::of(disk);
     let survey = original.survey();
     let Evidence::XfsTrees { log: XfsLog::Replayed { transactions }, .. } = evidence(&survey, what) else {
