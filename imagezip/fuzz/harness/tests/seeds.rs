@@ -9,7 +9,7 @@ use fuzz_harness::TARGETS;
 use fuzz_harness::disk::{bases, wants_opinion};
 use fuzz_harness::image::Disk;
 use fuzz_harness::input::Changes;
-use imagezip::alloc::{TableKind, Treatment};
+use imagezip::alloc::{Evidence, TableKind, Treatment};
 
 fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
@@ -62,6 +62,18 @@ fn the_disks_are_believed_as_they_are() {
         let proven = proven || wants_opinion(survey);
         assert!(table || proven, "{}: {survey:?}", base.name);
     }
+}
+
+#[test]
+fn the_disk_with_fast_commits_has_some() {
+    let (_, _, base) = bases().find(|(_, _, base)| base.name == "ext4-fast-commit").unwrap();
+    let (_, survey) = base.state();
+    let Treatment::Proven { evidence: Evidence::ExtBitmaps { journal: Some(log), .. } } =
+        &survey.partitions[0].treatment
+    else {
+        panic!("{survey:?}")
+    };
+    assert!(log.fast_commits > 0, "{log:?}");
 }
 
 /// Sealing a disk that is sound changes nothing: what seals is right about where checksums are.

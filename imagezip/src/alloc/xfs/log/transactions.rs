@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Transactions interleave, and only those whose commit is in the log ever happened. What began before the oldest
-//! record in use is skipped: it is on the medium.
+//! record in use is skipped: it is on the medium. They are committed in the order in which they began, so that can only
+//! be skipped until the first of the others is committed, and none is left open that is older than a committed one.
 
 use std::collections::BTreeMap;
 
@@ -49,6 +50,8 @@ pub(crate) struct Transactions<'a> {
     wanted: Wanted<'a>,
     open: BTreeMap<u32, Open>,
     held: usize,
+    /// When the last one began that is committed.
+    newest: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -65,7 +68,13 @@ struct Open {
 
 impl<'a> Transactions<'a> {
     pub(crate) fn new(wanted: Wanted<'a>) -> Self {
-        Self { wanted, open: BTreeMap::new(), held: 0 }
+        Self { wanted, open: BTreeMap::new(), held: 0, newest: None }
+    }
+
+    /// Proves at the end of the log that no transaction is missing between those that were committed.
+    pub(crate) fn finish(&self) -> Result<(), LogDoubt> {
+        let missing = |open: &Open| self.newest.is_some_and(|newest| open.sequence < newest);
+        if self.open.values().any(missing) { Err(LogDoubt::Order) } else { Ok(()) }
     }
 
     /// Takes the operations of a record and returns the transactions that are committed in it.
@@ -100,6 +109,8 @@ impl<'a> Transactions<'a> {
                 let alone = flags == START && piece.is_empty() && self.open.len() < MOST_OPEN;
                 alone.then_some(()).ok_or(LogDoubt::Operation("start"))?;
                 self.open.insert(id, Open::new(sequence));
+            } else if self.newest.is_some() && flags & UNMOUNT == 0 {
+                return Err(LogDoubt::Order);
             }
             return Ok(None);
         };
@@ -111,6 +122,13 @@ impl<'a> Transactions<'a> {
                 open.seal(&self.wanted)?;
                 self.held = self.held.saturating_sub(held);
                 let done = self.open.remove(&id);
+                if let Some(done) = &done {
+                    // Kernels before 5.14 could log them in another order than they began, and replay them wrongly.
+                    if self.newest.is_some_and(|newest| done.sequence < newest) {
+                        return Err(LogDoubt::Order);
+                    }
+                    self.newest = Some(done.sequence);
+                }
                 return Ok(done.map(|open| Transaction { sequence: open.sequence, changes: open.changes }));
             }
             UNMOUNT => {

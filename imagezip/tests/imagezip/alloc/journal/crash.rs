@@ -63,6 +63,10 @@ impl Disk {
         for _ in 0..edits {
             self.edit(&root, &mut open);
         }
+        if flush == Flush::Nothing && edits > 0 {
+            // Where there are fast commits, these are in them and not in the log.
+            (0..3).for_each(|_| self.create_synced(&root));
+        }
         let how = if flush == Flush::Log { "shutdown -f" } else { "shutdown" };
         let (status, text) = run_any("xfs_io", &["-x", "-c", how, &root.display().to_string()]);
         drop(open);
@@ -133,6 +137,16 @@ impl Disk {
         if self.noise.next().is_multiple_of(4) {
             file.sync_all().unwrap();
         }
+        self.files.push(name);
+    }
+
+    fn create_synced(&mut self, root: &Path) {
+        let mut content = vec![0; 9000];
+        self.noise.fill(&mut content);
+        let name = self.name(root);
+        let mut file = File::create(&name).unwrap();
+        file.write_all(&content).unwrap();
+        file.sync_all().unwrap();
         self.files.push(name);
     }
 

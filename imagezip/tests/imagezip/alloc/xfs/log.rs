@@ -66,6 +66,26 @@ impl Log {
         self.places(record).map(|at| disk[at]).collect()
     }
 
+    /// Returns where the operations of a record have their headers of 12 bytes, counted from its start.
+    pub(super) fn operations(&self, disk: &[u8], record: &Record) -> Vec<usize> {
+        let mut bytes = self.read(disk, record);
+        let (headers, data) = bytes.split_at_mut(record.header_bytes);
+        // What the sectors began with is in the headers.
+        for (place, sector) in data.chunks_mut(SECTOR).enumerate() {
+            let (header, slot) = (place / 64, place % 64);
+            let saved = header * SECTOR + if header == 0 { 44 } else { 4 } + slot * 4;
+            let len = sector.len().min(4);
+            sector[..len].copy_from_slice(&headers[saved..saved + len]);
+        }
+        let mut found = Vec::new();
+        let mut at = 0;
+        for _ in 0..be32(headers, 40) {
+            found.push(record.header_bytes + at);
+            at += 12 + usize::try_from(be32(data, at + 4)).unwrap();
+        }
+        found
+    }
+
     pub(super) fn write(&self, disk: &mut [u8], record: &Record, bytes: &[u8]) {
         self.places(record).zip(bytes).for_each(|(at, byte)| disk[at] = *byte);
     }
