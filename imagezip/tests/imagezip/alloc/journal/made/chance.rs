@@ -15,7 +15,8 @@ fn whatever_is_written_and_revoked() {
         let start = 1 + u32::try_from(number(1023)).unwrap();
         let first = u32::MAX - u32::try_from(number(6)).unwrap();
         let mut log = states.log(start, first, format);
-        let (mut written, mut revoked): (Vec<(usize, Blocks)>, Vec<(usize, u64)>) = Default::default();
+        let mut written: Vec<(usize, Blocks)> = Vec::new();
+        let mut revoked: Vec<(usize, u64)> = Vec::new();
         let transactions = 1 + number(6);
         for transaction in 0..transactions {
             for _ in 0..number(4) {

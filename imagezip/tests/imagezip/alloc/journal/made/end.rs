@@ -16,6 +16,9 @@ struct Parts {
     commit: u32,
 }
 
+/// What is done to a block, and its name.
+type Damage = (&'static str, fn(&mut [u8]));
+
 /// Writes three transactions; the parts are those of the third, whose time may be before that of the second.
 fn three(states: &States, format: Format, older: bool) -> Parts {
     let mut log = states.log(3, 70, format);
@@ -37,7 +40,7 @@ fn without_a_commit_block_a_transaction_never_was() {
     for format in [PLAIN, Format::new(Checksums::V1, true), Format::new(Checksums::V2, false), ASYNC] {
         let parts = three(&states, format, false);
         states.assert_replays(&parts.log.disk, &states.expect_state(3), &format!("{format:?}"));
-        let damages: &[(&str, fn(&mut [u8]))] = &[
+        let damages: &[Damage] = &[
             ("nothing", |block| block.fill(0)),
             ("another number", |block| block[11] ^= 1),
             ("another magic number", |block| block[0] ^= 1),
