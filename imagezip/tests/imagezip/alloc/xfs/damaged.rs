@@ -83,7 +83,7 @@ fn seen(root: &Path) -> Seen {
 /// Returns what the kernel shows of a disk, if it mounts it.
 fn shown(disk: &[u8]) -> Option<Seen> {
     let volume = Volume::of(disk);
-    let mount = Mount::attempt(&volume.path(), "nouuid").ok()?;
+    let mount = Mount::attempt("xfs", &volume.path(), "nouuid").ok()?;
     let found = seen(mount.path());
     mount.unmount();
     Some(found)
