@@ -173,8 +173,21 @@ impl Chain<Unverified> {
     /// # Errors
     /// [`ImageError`] when a file is not an image, a base is missing by root, or an image is given in vain.
     pub fn open(image: ImageSource, bases: Vec<ImageSource>) -> Result<Self, ImageError> {
-        let (chain, spare) = Self::assemble(image, bases)?;
-        let Some(image) = spare.into_iter().next() else { return Ok(chain) };
+        Self::open_with(image, bases, Vec::new())
+    }
+
+    /// Opens `image` with its `bases`, and with those of the `offered` images that it needs besides.
+    ///
+    /// # Errors
+    /// As [`Chain::open`]; only one of the `bases` can be given in vain.
+    pub fn open_with(
+        image: ImageSource,
+        bases: Vec<ImageSource>,
+        offered: Vec<ImageSource>,
+    ) -> Result<Self, ImageError> {
+        let names: Vec<String> = bases.iter().map(|base| base.name.clone()).collect();
+        let (chain, spare) = Self::assemble(image, bases.into_iter().chain(offered).collect())?;
+        let Some(image) = spare.into_iter().find(|image| names.contains(&image.name)) else { return Ok(chain) };
         let root = image.container.manifest().target_root;
         let target = chain.images.last().map(|image| image.name.clone()).unwrap_or_default();
         Err(ImageError::Foreign { name: image.name, root, target })

@@ -180,6 +180,11 @@ impl ImageFile {
         Ok(Self { draft, placement: Vec::new(), end: ByteOffset::new(HEADER_BYTES) })
     }
 
+    /// Returns the name it will have.
+    pub fn path(&self) -> &Path {
+        self.draft.path()
+    }
+
     /// Writes everything but the frames, makes the file durable and gives it its name. Returns its size.
     ///
     /// # Errors

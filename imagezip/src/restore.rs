@@ -143,7 +143,10 @@ pub enum RestoreError {
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// Another size.
-    #[error("the target has {found} bytes, this image restores a disk of exactly {expected}")]
+    #[error(
+        "the target has {found} bytes, this image restores a disk of exactly {expected}; --other-size takes another \
+         one if the state fits"
+    )]
     Size {
         /// The target.
         found: ByteLen,
@@ -164,6 +167,9 @@ pub enum Refusal {
     /// The signature is damaged, or that of another state.
     #[error("the signature does not describe the state of the image, or cannot be read")]
     Signature,
+    /// What is on the target would not be read from its medium.
+    #[error("what is on the target cannot be compared")]
+    Settle(#[source] Box<Failure>),
     /// The caller asked to stop before anything was written.
     #[error("stopped on request")]
     Cancelled,

@@ -48,8 +48,12 @@ impl FileSource {
     /// Opens a regular file for reading.
     ///
     /// # Errors
-    /// What opening it or asking for its size says.
+    /// What opening it or asking for its size says; [`io::ErrorKind::InvalidInput`] for what is no regular file.
     pub fn open(path: &std::path::Path) -> io::Result<Self> {
+        // Asked before it is opened: that would wait for whoever writes to a pipe, for ever.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
         Self::from_file(File::open(path)?)
     }
 

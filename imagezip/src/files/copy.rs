@@ -91,11 +91,11 @@ pub fn copy_tree(
     control: Control<'_>,
     say: &mut dyn FnMut(&str),
 ) -> Result<CopyReport, FilesError> {
-    let entries = volume.entries(&folder.node)?;
+    let entries = volume.entries(&folder.node, 0)?;
     let name = to.as_os_str().as_encoded_bytes();
     let from = if folder.path == b"/" { &[] } else { folder.path.as_slice() };
     let (seen, report) = (Seen::default(), CopyReport::default());
-    let mut tree = Tree { volume, from, to: name, options, control, say, seen, report };
+    let mut tree = Tree { volume, from, to: name, options, control, say, seen, held: entries.len(), report };
     tree.seen.enter(&folder.node)?;
     let written = |error| FilesError::write(name, error);
     match rustix::fs::mkdirat(CWD, to, Mode::RWXU) {
@@ -121,6 +121,8 @@ struct Tree<'a> {
     control: Control<'a>,
     say: &'a mut dyn FnMut(&str),
     seen: Seen,
+    /// How many names the folders have on the way to where the copy is.
+    held: usize,
     report: CopyReport,
 }
 
@@ -195,7 +197,7 @@ impl Tree<'_> {
             return Err(FilesError::Deep { path: shown(&[self.from, path].concat()), most: MOST_DEPTH });
         }
         self.seen.enter(node)?;
-        let entries = self.volume.entries(node)?;
+        let entries = self.volume.entries(node, self.held)?;
         match rustix::fs::mkdirat(at, name, Mode::RWXU) {
             Ok(()) => {}
             Err(Errno::EXIST) if self.options.force => {}
@@ -204,7 +206,11 @@ impl Tree<'_> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let target = rustix::fs::openat(at, name, flags, Mode::empty());
         let target = target.map_err(|error| self.written(path, error))?;
-        self.folder(&target, node, entries, path, depth + 1)
+        let names = entries.len();
+        self.held = self.held.saturating_add(names);
+        let filled = self.folder(&target, node, entries, path, depth + 1);
+        self.held = self.held.saturating_sub(names);
+        filled
     }
 
     fn file(&mut self, at: BorrowedFd<'_>, name: &[u8], node: &Node, path: &[u8]) -> Result<(), FilesError> {

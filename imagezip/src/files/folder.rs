@@ -19,8 +19,6 @@ const HEADER_BYTES: usize = 8;
 const CHECKSUM_ENTRY: [u8; 8] = [0, 0, 0, 0, 12, 0, 0, 0xDE];
 const CHECKSUM_ENTRY_BYTES: usize = 12;
 const PARENT_BYTES: usize = 4;
-/// How many names are kept: some 200 MiB of them.
-const MOST_ENTRIES: usize = 1 << 21;
 
 /// A name and what has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,20 +33,23 @@ pub struct Entry {
 type Visit<'a> = dyn FnMut(&[u8], u32) -> ControlFlow<()> + 'a;
 
 impl Volume<'_> {
-    /// Returns what is in a folder, sorted by name, without `.` and `..`.
+    /// Returns what is in a folder, sorted by name, without `.` and `..`; `held` names are in memory already.
     ///
     /// # Errors
-    /// [`FilesError`] when it cannot be read.
-    pub fn entries(&self, folder: &Node) -> Result<Vec<Entry>, FilesError> {
+    /// [`FilesError`] when it cannot be read; [`FilesError::TooLarge`] when that makes too many names.
+    pub(super) fn entries(&self, folder: &Node, held: usize) -> Result<Vec<Entry>, FilesError> {
+        let room = self.most_names.saturating_sub(held);
         let mut entries = Vec::new();
+        let mut fits = true;
         self.visit(folder, &mut |name, inode| {
-            if entries.len() > MOST_ENTRIES {
+            fits = entries.len() < room;
+            if !fits {
                 return ControlFlow::Break(());
             }
             entries.push(Entry { name: name.to_vec(), inode });
             ControlFlow::Continue(())
         })?;
-        if entries.len() > MOST_ENTRIES {
+        if !fits {
             return Err(FilesError::TooLarge { inode: folder.number(), what: "the folder" });
         }
         entries.sort_unstable();

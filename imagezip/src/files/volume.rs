@@ -10,6 +10,8 @@ use crate::io::ReadAt;
 
 /// The inode of the topmost folder.
 const ROOT: u32 = 2;
+/// How many names are kept: some 200 MiB of them.
+const MOST_NAMES: usize = 1 << 21;
 
 /// A file system that can be read: ext2, ext3 or ext4.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub struct Volume<'a> {
     device: Box<dyn ReadAt + 'a>,
     pub(super) superblock: Superblock,
     was_in_use: bool,
+    /// How many names are kept at a time, in all folders that a walk or a copy is in.
+    pub(super) most_names: usize,
 }
 
 impl<'a> Volume<'a> {
@@ -31,10 +35,16 @@ impl<'a> Volume<'a> {
         }
         let superblock = Superblock::read(&window)?;
         if !superblock.state.needs_recovery() {
-            return Ok(Self { device: place.device, superblock, was_in_use: false });
+            return Ok(Self { device: place.device, superblock, was_in_use: false, most_names: MOST_NAMES });
         }
         let (replayed, superblock) = Replayed::read(place.device, &superblock)?;
-        Ok(Self { device: Box::new(replayed), superblock, was_in_use: true })
+        Ok(Self { device: Box::new(replayed), superblock, was_in_use: true, most_names: MOST_NAMES })
+    }
+
+    /// Keeps no more names in memory than that; folders with more are [`FilesError::TooLarge`].
+    #[must_use]
+    pub fn with_most_names(self, most_names: usize) -> Self {
+        Self { most_names, ..self }
     }
 
     /// Returns true if what is read is what a replay of the log would leave.

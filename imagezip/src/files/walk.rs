@@ -13,17 +13,30 @@ pub struct Step {
     pub node: Result<Node, FilesError>,
 }
 
+/// A folder on the way to where a walk is.
+#[derive(Debug)]
+struct Level {
+    /// How long its path is.
+    path_len: usize,
+    /// How many names it has.
+    names: usize,
+    /// Those that are still to come.
+    left: IntoIter<Entry>,
+}
+
 /// Goes through a folder in the order of the names, a folder before what is in it.
 ///
-/// Memory: the names of all folders on the way to where it is.
+/// Memory: the names of all folders on the way to where it is, some 200 MiB of them at most.
 #[derive(Debug)]
 pub struct Walk<'a> {
     volume: &'a Volume<'a>,
     recursive: bool,
     seen: Seen,
     path: Vec<u8>,
-    /// How long the path of each folder is, and what is left of it.
-    levels: Vec<(usize, IntoIter<Entry>)>,
+    /// The folders on the way.
+    levels: Vec<Level>,
+    /// How many names they have.
+    held: usize,
     /// What is to be told before going on.
     failed: Option<Step>,
 }
@@ -35,15 +48,17 @@ impl<'a> Walk<'a> {
     /// [`FilesError`] when the folder cannot be read.
     pub fn new(volume: &'a Volume<'a>, folder: &Found, recursive: bool) -> Result<Self, FilesError> {
         let path = if folder.path == b"/" { Vec::new() } else { folder.path.clone() };
-        let mut walk = Self { volume, recursive, seen: Seen::default(), path, levels: Vec::new(), failed: None };
+        let (seen, levels) = (Seen::default(), Vec::new());
+        let mut walk = Self { volume, recursive, seen, path, levels, held: 0, failed: None };
         walk.enter(&folder.node)?;
         Ok(walk)
     }
 
     fn enter(&mut self, folder: &Node) -> Result<(), FilesError> {
         self.seen.enter(folder)?;
-        let entries = self.volume.entries(folder)?;
-        self.levels.push((self.path.len(), entries.into_iter()));
+        let entries = self.volume.entries(folder, self.held)?;
+        self.held = self.held.saturating_add(entries.len());
+        self.levels.push(Level { path_len: self.path.len(), names: entries.len(), left: entries.into_iter() });
         Ok(())
     }
 }
@@ -56,9 +71,10 @@ impl Iterator for Walk<'_> {
             return Some(step);
         }
         loop {
-            let (len, entries) = self.levels.last_mut()?;
-            self.path.truncate(*len);
-            let Some(entry) = entries.next() else {
+            let level = self.levels.last_mut()?;
+            self.path.truncate(level.path_len);
+            let Some(entry) = level.left.next() else {
+                self.held = self.held.saturating_sub(level.names);
                 self.levels.pop();
                 continue;
             };

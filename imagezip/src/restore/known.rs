@@ -38,8 +38,9 @@ impl Job<'_> {
         if signature.root() != self.chain.manifest().target_root || signature.geometry() != geometry {
             return Err(Refusal::Signature);
         }
-        // A failure here only means that blocks of the cache are believed to be those of the medium.
-        drop(self.drop_cache());
+        // The cache does not forget what somebody wrote and nobody flushed: that would be read, and not the medium.
+        let settled = self.flush().and_then(|()| self.drop_cache());
+        settled.map_err(|failure| Refusal::Settle(Box::new(failure)))?;
         self.control.progress.begin(Phase::Scan, self.plan().used_bytes());
         let work = |worker: &mut Worker, chunks: std::ops::Range<u64>| {
             let mut differing = Vec::new();

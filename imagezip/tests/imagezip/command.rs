@@ -96,6 +96,19 @@ fn what_goes_wrong_has_its_code_and_leaves_nothing() {
     fails(at, &["export", "a.zdi", "--format", "qcow2", "--to", "absent/x"], 1);
     fails(at, &["export", "b.zdi", "--format", "qcow2", "--to", "x"], 7);
     fails(at, &["info", "a.img"], 2);
+    // A pipe that nobody writes to is not waited for.
+    rustix::fs::mkfifoat(rustix::fs::CWD, at.join("pipe"), rustix::fs::Mode::RWXU).unwrap();
+    for not_a_file in ["pipe", "."] {
+        fails(at, &["info", not_a_file], 2);
+        let message = fails(at, &["restore", not_a_file, "--to", "new.img"], 2);
+        assert!(message.contains("is not a regular file"), "{message}");
+    }
+    let message = fails(at, &["import", "a.zdi", "--out", "x.zdi"], 2);
+    assert!(message.contains("is an image already"), "{message}");
+    // The image of the base is not named, so only what is in it tells.
+    let message = fails(at, &["create", "b.img", "--base", "a.sig", "--out", "a.zdi"], 2);
+    assert!(message.contains("a.zdi is a base of"), "{message}");
+    assert_eq!(ok(at, &["verify", "a.zdi", "b.zdi"])["ok"], true);
     fails(at, &["restore", "b.zdi", "--to", "new.img"], 7);
     fails(at, &["restore", "a.zdi", "--to", "."], 2);
     let message = fails(at, &["verify", "a.zdi", "--against", "b.img"], 7);
@@ -104,6 +117,7 @@ fn what_goes_wrong_has_its_code_and_leaves_nothing() {
     fs::write(at.join("small.img"), vec![5; 1000]).unwrap();
     let message = fails(at, &["restore", "a.zdi", "--to", "small.img"], 1);
     assert!(message.contains("untouched") && message.contains("1000 bytes"), "{message}");
+    assert!(message.contains("--other-size"), "{message}");
     assert_eq!(fs::read(at.join("small.img")).unwrap(), vec![5; 1000]);
 
     let mut bad = fs::read(at.join("a.zdi")).unwrap();

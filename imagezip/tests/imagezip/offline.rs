@@ -113,6 +113,10 @@ fn what_cannot_be_meant_is_refused_and_leaves_nothing() {
     fails(at, &["diff", "absent.zdi", "a.zdi", "--out", "x.zdi"], 1);
     fails(at, &["squash", "a.img", "--out", "x.zdi"], 7);
     fails(at, &["squash", "a.sig", "--out", "x.zdi"], 7);
+    // In the wrong order another state would be stored than the one that is meant.
+    let message = fails(at, &["squash", "b.zdi", "a.zdi", "--out", "x.zdi"], 7);
+    assert!(message.contains("b.zdi") && message.contains("is not a base of a.zdi"), "{message}");
+    fails(at, &["rebase", "b.zdi", "a.zdi", "--onto", "o.zdi", "--out", "x.zdi"], 7);
     let message = fails(at, &["squash", "a.zdi", "c.zdi", "--out", "x.zdi"], 7);
     assert!(message.contains("c.zdi needs the base with root") && message.contains("a.zdi has"), "{message}");
     ok(at, &["hash", "a.img", "--block-size", "8192", "--out", "wide.sig"]);

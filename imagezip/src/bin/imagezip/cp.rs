@@ -10,6 +10,7 @@ use imagezip::files::{CopyOptions, Kind, copy_file, copy_tree, shown};
 
 use crate::exit::Usage;
 use crate::inside::{self, Inside};
+use crate::open;
 use crate::session::{Session, human};
 
 #[derive(Debug, Args)]
@@ -41,6 +42,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     let report = inside::with(session, &arguments.inside, |volume| {
         let found = volume.find(path, session.control())?;
         let to = target(arguments, &found.path);
+        open::distinct(&to, arguments.inside.images())?;
         let context = || format!("copy {} to {}", shown(path), shown(to.as_os_str().as_bytes()));
         let mut say = |text: &str| session.say(text);
         match (found.node.kind(), arguments.recursive) {

@@ -1,6 +1,6 @@
 //! `imagezip import`: a disk image of another program into an image of ours.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -11,7 +11,7 @@ use imagezip::foreign::format::{Format, detect};
 use imagezip::foreign::{ndz, qcow2};
 use imagezip::io::{Disk, ReadAt};
 use imagezip::layout::Layout;
-use sigs::{BlockSize, ByteLen};
+use sigs::{BlockSize, ByteLen, ByteOffset};
 
 use crate::exit::Usage;
 use crate::open::{self, Looking};
@@ -84,7 +84,10 @@ fn source(session: &Session, arguments: &Arguments) -> anyhow::Result<(Box<dyn R
     let context = || format!("open {}", path.display());
     let file = Disk::open(path)?;
     let format = match arguments.format {
-        Wanted::Auto => detect(&file).with_context(context)?,
+        Wanted::Auto => {
+            refuse_our_own(path, &file)?;
+            detect(&file).with_context(context)?
+        }
         Wanted::Raw => Format::Raw,
         Wanted::Qcow2 => Format::Qcow2,
         Wanted::Ndz => Format::Ndz,
@@ -109,6 +112,16 @@ fn source(session: &Session, arguments: &Arguments) -> anyhow::Result<(Box<dyn R
     let looking = Looking { raw: arguments.raw, unreadable: Unreadable::Fail, partclone };
     let (layout, _) = open::layout(session, &Window::whole(disk.as_ref()), path, looking)?;
     Ok((disk, layout))
+}
+
+/// Refuses an image of ours, which as a disk of its own would be a disk that nobody can use.
+fn refuse_our_own(path: &Path, file: &dyn ReadAt) -> anyhow::Result<()> {
+    let mut magic = [0; 8];
+    if file.read_exact_at(&mut magic, ByteOffset::ZERO).is_ok() && magic == *b"EBBZDI\r\n" {
+        let text = format!("{} is an image already; --format raw takes it for a disk all the same", path.display());
+        return Err(Usage(text).into());
+    }
+    Ok(())
 }
 
 /// Says what is taken on Emulab's word, and what could not be checked.

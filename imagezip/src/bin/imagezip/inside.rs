@@ -27,6 +27,12 @@ pub(crate) struct Inside {
     volume: Option<String>,
 }
 
+impl Inside {
+    pub(crate) fn images(&self) -> &[PathBuf] {
+        &self.images
+    }
+}
+
 /// Opens the file system, lets `work` read it, and then says whether that met sectors that were never saved.
 pub(crate) fn with<T>(
     session: &Session,

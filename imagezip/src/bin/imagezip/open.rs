@@ -93,7 +93,10 @@ pub(crate) fn signature(path: &Path) -> anyhow::Result<Signature<FileSource>> {
 
 /// Opens a regular file to be read at any place.
 pub(crate) fn file(path: &Path) -> anyhow::Result<FileSource> {
-    FileSource::open(path).with_context(|| format!("open {}", path.display()))
+    FileSource::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidInput => Usage(format!("{} is not a regular file", path.display())).into(),
+        _ => anyhow::Error::from(error).context(format!("open {}", path.display())),
+    })
 }
 
 /// Opens images, the last of which is the one that counts, and checks them as a whole.
@@ -104,11 +107,17 @@ pub(crate) fn chain(session: &Session, paths: &[PathBuf]) -> anyhow::Result<Chai
     session.watched(|| chain.verify(session.threads(), session.control())).context("refuse the image")
 }
 
-/// Opens an image with those of the `offered` images that it needs, and checks them as a whole.
-pub(crate) fn chain_among(session: &Session, path: &Path, offered: &[&PathBuf]) -> anyhow::Result<Chain<Verified>> {
-    let others = offered.iter().filter(|other| other.as_path() != path);
+/// Opens an image with its `bases` and those of the `offered` images that it needs, and checks them as a whole.
+pub(crate) fn chain_among(
+    session: &Session,
+    path: &Path,
+    bases: &[&PathBuf],
+    offered: &[&PathBuf],
+) -> anyhow::Result<Chain<Verified>> {
+    let others = offered.iter().filter(|other| other.as_path() != path && !bases.contains(other));
     let others = others.map(|path| source(path)).collect::<anyhow::Result<Vec<_>>>()?;
-    let chain = Chain::open_among(source(path)?, others).context("refuse the image")?;
+    let bases = bases.iter().map(|path| source(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let chain = Chain::open_with(source(path)?, bases, others).context("refuse the image")?;
     session.watched(|| chain.verify(session.threads(), session.control())).context("refuse the image")
 }
 

@@ -8,8 +8,11 @@ use imagezip::capture::{Captured, FrameSink};
 use imagezip::package::{Draft, ImageFile};
 use serde::Serialize;
 use sigs::manifest::ImageKind;
+use sigs::source::FileSource;
+use sigs::zdi::Container;
 use sigs::{BlockCount, BlockCounts, ByteLen, ByteRange, Root};
 
+use crate::exit::Usage;
 use crate::incomplete;
 use crate::open;
 use crate::session::{Session, human};
@@ -58,6 +61,7 @@ impl Output {
     /// Makes the files final, and says what they are.
     pub(crate) fn publish(self, session: &Session, captured: &Captured, scanned: ByteLen) -> anyhow::Result<()> {
         session.check_interrupted()?;
+        self.spare_a_base(&captured.manifest.base_roots)?;
         // The image first: a signature of an image that is not there would be believed.
         let image_bytes = self.image.finish(&captured.contents)?;
         if let Some(mut out) = self.signature {
@@ -90,5 +94,15 @@ impl Output {
         );
         session.print(&report, &text)?;
         incomplete::check(session, manifest)
+    }
+
+    /// Refuses to put a delta in the place of a base: what it needs would be gone.
+    fn spare_a_base(&self, base_roots: &[Root]) -> Result<(), Usage> {
+        let path = self.image.path();
+        let there = FileSource::open(path).ok().and_then(|file| Container::open(file).ok());
+        let is_base = there.is_some_and(|there| base_roots.contains(&there.manifest().target_root));
+        let refuse =
+            || Usage(format!("{0} is a base of what would be written over it: name another file", path.display()));
+        if is_base { Err(refuse()) } else { Ok(()) }
     }
 }

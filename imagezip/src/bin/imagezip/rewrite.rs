@@ -32,16 +32,17 @@ pub(crate) struct Storing {
     level: i32,
 }
 
-/// Stores the state in `image` again, compared with `against`; all images named serve each other as bases.
+/// Stores the state in `image` again, compared with `against`. It needs all of its `bases`; that finds out who names
+/// base and delta in the wrong order, and would store the wrong state. Whatever else is named is used when needed.
 pub(crate) fn run(
     session: &Session,
     image: &Path,
-    others: &[&PathBuf],
+    bases: &[&PathBuf],
     against: &[PathBuf],
     storing: &Storing,
 ) -> anyhow::Result<()> {
     let image = image.to_path_buf();
-    let mut inputs: Vec<&PathBuf> = others.iter().copied().chain(against).chain(&storing.with).collect();
+    let mut inputs: Vec<&PathBuf> = bases.iter().copied().chain(against).chain(&storing.with).collect();
     inputs.push(&image);
     let mut output = Output::create(&storing.out, storing.sig_out.as_deref(), inputs.iter().copied())?;
     let mut offered = Vec::new();
@@ -55,9 +56,9 @@ pub(crate) fn run(
     for path in against {
         signatures.push(signature_of(session, path, &offered, folder)?);
     }
-    let bases: Vec<&dyn Base> = signatures.iter().map(|signature| -> &dyn Base { signature }).collect();
-    let disk = ImageDisk::new(Arc::new(open::chain_among(session, &image, &offered)?));
-    let options = RewriteOptions { bases: &bases, level: storing.level, threads: session.threads() };
+    let compared: Vec<&dyn Base> = signatures.iter().map(|signature| -> &dyn Base { signature }).collect();
+    let disk = ImageDisk::new(Arc::new(open::chain_among(session, &image, bases, &offered)?));
+    let options = RewriteOptions { bases: &compared, level: storing.level, threads: session.threads() };
     let stored = session.watched(|| {
         let (frames, signature) = output.sinks();
         rewrite(&disk, &options, frames, signature, session.control())
@@ -76,7 +77,7 @@ fn signature_of(
     if is_signature(path)? {
         return open::signature(path);
     }
-    let disk = ImageDisk::new(Arc::new(open::chain_among(session, path, offered)?));
+    let disk = ImageDisk::new(Arc::new(open::chain_among(session, path, &[], offered)?));
     let file = tempfile::tempfile_in(folder).with_context(|| format!("create a file in {}", folder.display()))?;
     let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
     let hashed = session.watched(|| hash_image(&disk, session.threads(), &mut out, session.control()));

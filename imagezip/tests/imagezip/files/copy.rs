@@ -45,6 +45,8 @@ fn nothing_is_written_over_unless_that_is_asked_for() {
     fails(at, &["cp", "disk.zdi", "--path", "/etc", "-r", "--to", "mine"], 2);
     fails(at, &["cp", "disk.zdi", "--path", "/etc", "--to", "etc"], 2);
     fails(at, &["cp", "disk.zdi", "--path", "/etc/hosts", "--to", "absent/hosts"], 1);
+    // Not even then over what is read.
+    fails(at, &["cp", "disk.zdi", "--path", "/etc/hosts", "--to", "disk.zdi", "--force"], 2);
     assert_eq!(fs::read(at.join("mine")).unwrap(), b"mine");
     // What is replaced is the name, not what a link of that name leads to.
     ok(at, &["cp", "disk.zdi", "--path", "/etc/hosts", "--to", "pointer", "--force"]);

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use imagezip::files::{FilesError, Kind, Sink, Volume, Walk, Wanted, choose, shown};
+use imagezip::files::{CopyOptions, FilesError, Kind, Sink, Volume, Walk, Wanted, choose, copy_tree, shown};
 use proptest::prelude::*;
 use sigs::ByteLen;
 use tempfile::TempDir;
@@ -181,4 +181,31 @@ fn damage_is_an_error_and_never_a_panic_or_an_endless_loop() {
     });
     done.unwrap();
     assert!(errors.get() > 20, "damage that hits nothing shows nothing: {}", errors.get());
+}
+
+#[test]
+fn folders_in_folders_keep_no_more_names_in_memory_than_one() {
+    let folder = renamed(&[], |source| {
+        fs::create_dir_all(source.join("a/b")).unwrap();
+        for name in ["1", "2", "3", "a/1", "a/2", "a/b/1"] {
+            fs::write(source.join(name), name).unwrap();
+        }
+    });
+    let disk = fs::read(folder.path().join("disk")).unwrap();
+    // `a`, `lost+found` and three files; `b` and two files; one file.
+    let too_large = |most| {
+        let volume = choose(&disk, &Wanted::default()).and_then(Volume::open).unwrap().with_most_names(most);
+        let root = controlled(|control| volume.find(b"/", control)).unwrap();
+        let steps = Walk::new(&volume, &root, true)?;
+        let walked = steps.filter(|step| matches!(step.node, Err(FilesError::TooLarge { .. }))).count();
+        let to = folder.path().join(format!("out{most}"));
+        let options = CopyOptions::default();
+        let copied = controlled(|control| copy_tree(&volume, &root, &to, options, control, &mut |_| {}))?.failed;
+        assert_eq!(u64::try_from(walked).unwrap(), copied);
+        Ok::<_, FilesError>(walked)
+    };
+    assert_eq!(too_large(9).unwrap(), 0);
+    assert_eq!(too_large(8).unwrap(), 1, "b is");
+    assert_eq!(too_large(7).unwrap(), 1, "a is");
+    assert!(matches!(too_large(4), Err(FilesError::TooLarge { .. })));
 }
