@@ -87,9 +87,9 @@ impl WriteError {
                 RestoreError::Refused(Refusal::Cancelled) | RestoreError::Unfinished(RestoreFailure::Cancelled) => {
                     FailureClass::Transient
                 }
-                RestoreError::Refused(Refusal::Size { .. } | Refusal::Sectors { .. } | Refusal::Unfit(_)) => {
-                    FailureClass::Machine
-                }
+                RestoreError::Refused(
+                    Refusal::Size { .. } | Refusal::Sectors { .. } | Refusal::Unfit(_) | Refusal::Settle(_),
+                ) => FailureClass::Machine,
                 RestoreError::Refused(Refusal::Signature) => FailureClass::Corruption,
                 RestoreError::Unfinished(failure) => match failure {
                     RestoreFailure::Image(_)
