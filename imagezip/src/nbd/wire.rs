@@ -76,6 +76,8 @@ pub(super) fn ended(input: &mut impl BufRead) -> io::Result<bool> {
     loop {
         match input.fill_buf() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // It left without reading all that it was sent, which is its right.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(true),
             found => return found.map(<[u8]>::is_empty),
         }
     }
