@@ -73,7 +73,7 @@ impl Scale {
 /// # Errors
 /// When a step does not work; the report says so, too.
 pub fn main(options: &Options) -> anyhow::Result<u8> {
-    tools::install_missing()?;
+    tools::install_missing(&[])?;
     let out = make_room(&options.out)?;
     let site = Site::start(&out, &pg::Options { durable: true, password: None })?;
     let scale = if options.small { Scale::SMALL } else { Scale::FULL };

@@ -28,7 +28,7 @@ enum Action {
         #[command(subcommand)]
         command: PgAction,
     },
-    /// Install the Debian packages that are missing, or say which
+    /// Install the Debian packages that tests need and are missing, or say which
     Tools,
 }
 
@@ -52,21 +52,19 @@ fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Action::Demo(options) => demo::main(&options),
         Action::Test(options) => suite::run(&options).map(u8::from),
-        Action::Bench(options) => install().and_then(|()| bench::run(&options)).map(|met| u8::from(!met)),
+        Action::Bench(options) => {
+            tools::install_missing(&[]).and_then(|()| bench::run(&options)).map(|met| u8::from(!met))
+        }
         Action::Pg { command: PgAction::Run { home, schema, command } } => {
             run_with_database(&home, schema.as_deref(), &command)
         }
-        Action::Tools => install().map(|()| 0),
+        Action::Tools => tools::install_missing(&tools::TESTED_WITH).map(|()| 0),
     };
     let code = code.unwrap_or_else(|error| {
         talk::say(format!("error: {error:#}"));
         if error.is::<tools::Missing>() { 2 } else { 1 }
     });
     cleanup::finish(code)
-}
-
-fn install() -> anyhow::Result<()> {
-    tools::install_missing()
 }
 
 fn run_with_database(home: &Path, schema: Option<&Path>, command: &[String]) -> anyhow::Result<u8> {

@@ -33,6 +33,26 @@ const NEEDED: [(&str, &str); 9] = [
     ("sha256sum", "coreutils"),
 ];
 
+/// What only tests need: file systems, partition tables and formats made by programs that are not ours.
+pub const TESTED_WITH: [(&str, &str); 16] = [
+    ("sfdisk", "fdisk"),
+    ("sgdisk", "gdisk"),
+    ("script", "bsdutils"),
+    ("mkfs.xfs", "xfsprogs"),
+    ("mkfs.btrfs", "btrfs-progs"),
+    ("mkfs.fat", "dosfstools"),
+    ("mcopy", "mtools"),
+    ("mkfs.ntfs", "ntfs-3g"),
+    ("mkfs.exfat", "exfatprogs"),
+    ("mount.exfat-fuse", "exfat-fuse"),
+    ("mkfs.f2fs", "f2fs-tools"),
+    ("partclone.fat", "partclone"),
+    ("pvcreate", "lvm2"),
+    ("cryptsetup", "cryptsetup-bin"),
+    ("qemu-img", "qemu-utils"),
+    ("nbdinfo", "libnbd-bin"),
+];
+
 /// Returns where a program is; the folders of administrators' programs are searched too.
 pub fn find(name: &str) -> Option<PathBuf> {
     SEARCH.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
@@ -77,10 +97,10 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// What is missing on this machine, as Debian packages.
-pub fn missing_packages() -> Vec<&'static str> {
+/// What is missing on this machine, as Debian packages: for everything, and for what is in `more`.
+pub fn missing_packages(more: &[(&'static str, &'static str)]) -> Vec<&'static str> {
     let mut packages: Vec<_> =
-        NEEDED.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+        NEEDED.iter().chain(more).filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
     if crate::pg::programs().is_none() {
         packages.push("postgresql");
     }
@@ -89,12 +109,12 @@ pub fn missing_packages() -> Vec<&'static str> {
     packages
 }
 
-/// Installs what is missing, where that is allowed.
+/// Installs what is missing, for everything and for what is in `more`, where that is allowed.
 ///
 /// # Errors
 /// [`Missing`] when it is not allowed, or does not work: the text is the line for a person to run.
-pub fn install_missing() -> anyhow::Result<()> {
-    let packages = missing_packages();
+pub fn install_missing(more: &[(&'static str, &'static str)]) -> anyhow::Result<()> {
+    let packages = missing_packages(more);
     if packages.is_empty() {
         return Ok(());
     }
@@ -121,7 +141,7 @@ pub fn install_missing() -> anyhow::Result<()> {
             return Err(by_hand().into());
         }
     }
-    match missing_packages().as_slice() {
+    match missing_packages(more).as_slice() {
         [] => Ok(()),
         still => Err(Missing(format!("still missing after installing: {}", still.join(" "))).into()),
     }
