@@ -46,6 +46,13 @@ pub struct PowerError {
     pub source: std::io::Error,
 }
 
+impl PowerError {
+    /// Returns whether there was no room for what belongs to a boot, in the state directory of boss.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// Says what a machine boots.
 pub trait BootControl: Send + Sync + std::fmt::Debug {
     /// Boots the memory file system. What ran before is off first; repeating it boots again.

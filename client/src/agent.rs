@@ -3,6 +3,7 @@
 //! - [`boot`]: what it begins with
 //! - [`permit`]: the only way to a disk opened for writing
 //! - [`provenance`]: whose images are believed
+//! - [`room`]: no room in the work folder
 //!
 //! boss repeats an order until its end is reported. So each order is known by its id and attempt, and one that runs or
 //! ended in this boot is not begun again. `stale` about an attempt ends that attempt; `stale` in answer to a poll ends
@@ -32,6 +33,7 @@ mod depot;
 mod engine;
 pub mod permit;
 pub mod provenance;
+pub mod room;
 mod writing;
 
 pub use child::{STOP_AT_EOF, TOKEN_FILE};
@@ -39,6 +41,7 @@ pub use child::{STOP_AT_EOF, TOKEN_FILE};
 use self::boot::{Boot, BootError, Secret};
 use self::depot::Depot;
 use self::permit::Identity;
+use self::room::NoRoom;
 use crate::disk::{IdentifyError, identify};
 use crate::exit::chain;
 use crate::retry::{Backoff, persist};
@@ -83,6 +86,9 @@ pub enum AgentError {
         #[source]
         source: std::io::Error,
     },
+    /// The work folder has no room.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// boss refused this agent for good.
     #[error("boss refuses this agent")]
     Refused(#[source] ClientError),
@@ -202,7 +208,10 @@ fn work_folder(work_dir: &Path) -> Result<tempfile::TempDir, AgentError> {
         }
         tempfile::Builder::new().prefix(PREFIX).tempdir_in(work_dir)
     };
-    make().map_err(|source| AgentError::Folder { folder: work_dir.to_owned(), source })
+    make().map_err(|source| match NoRoom::of(work_dir, source) {
+        Ok(full) => full.into(),
+        Err(source) => AgentError::Folder { folder: work_dir.to_owned(), source },
+    })
 }
 
 /// Registers, for as long as boss is away. Returns the epoch.

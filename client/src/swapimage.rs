@@ -165,7 +165,11 @@ fn capture_exit(source: &Source, error: &CaptureError) -> Exit {
     let code = match error {
         CaptureError::Base { .. } => Code::Verification,
         CaptureError::BlockSize { .. } | CaptureError::Bases { .. } => Code::Usage,
-        CaptureError::Sink(error) if error.kind() == std::io::ErrorKind::StorageFull => Code::NoSpace,
+        CaptureError::Sink(error)
+            if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) =>
+        {
+            Code::NoSpace
+        }
         CaptureError::Cancelled => Code::Interrupted,
         CaptureError::Read { .. }
         | CaptureError::Layout { .. }

@@ -136,6 +136,10 @@ async fn start(app: &App, node: &Node, settings: &Settings) -> Result<Mfs, AppEr
         note(app, &mut tx, None, Some(node.id), "boot.failed", &message).await?;
         tx.commit().await?;
         tracing::warn!("{message}");
+        if error.is_full() {
+            // Another boot finds no more room, and would be counted against the machine.
+            return power_failed(app, node, error).await;
+        }
     }
     Ok(Mfs::Waiting)
 }
@@ -155,9 +159,18 @@ async fn switch_off(app: &App, node: &Node, patience: Duration) -> Result<(), Po
 
 /// A machine that cannot be switched is in nobody's control.
 pub(super) async fn power_failed(app: &App, node: &Node, error: PowerError) -> Result<Mfs, AppError> {
-    let reason = format!("{error} did not work: {}", error.source);
-    hold(app, node.id, Doubt::new(reason, "see to the machine's power, then retry the experiment")).await?;
+    hold(app, node.id, doubt(&error)).await?;
     Ok(Mfs::Waiting)
+}
+
+/// Says what a failure of the power means, and where to look: a full disk is nothing that a machine could help.
+fn doubt(error: &PowerError) -> Doubt {
+    if error.is_full() {
+        let reason = format!("{error} did not work: the file system of the state directory is full");
+        return Doubt::new(reason, "make room in the state directory, then retry the experiment");
+    }
+    let reason = format!("{error} did not work: {}", error.source);
+    Doubt::new(reason, "see to the machine's power, then retry the experiment")
 }
 
 /// Returns whether every one of these machines has an agent that spoke in its epoch.
@@ -190,4 +203,27 @@ fn secret() -> Result<zeroize::Zeroizing<String>, AppError> {
     let mut bytes = zeroize::Zeroizing::new([0; 32]);
     getrandom::fill(&mut *bytes).map_err(|error| AppError::internal(anyhow::anyhow!("no random bytes: {error}")))?;
     Ok(zeroize::Zeroizing::new(hex::encode(*bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn no_room_is_not_blamed_on_the_machine() {
+        let failed = |kind: io::ErrorKind| PowerError {
+            node: "pc1".parse().expect("a name"),
+            what: "boot the memory file system",
+            source: kind.into(),
+        };
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            let Doubt { reason, next } = doubt(&failed(kind));
+            assert!(reason.contains("of pc1") && reason.ends_with("the state directory is full"), "{reason}");
+            assert!(next.contains("make room in the state directory"), "{next}");
+        }
+        let Doubt { reason, next } = doubt(&failed(io::ErrorKind::PermissionDenied));
+        assert!(reason.ends_with("permission denied") && next.contains("power"), "{reason}: {next}");
+    }
 }

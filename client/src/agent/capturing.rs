@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boss_api::agent::{CaptureOrder, CaptureProgress, FailureClass, SwapCommand};
-use boss_api::client::ClientError;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::depot::FetchError;
+use super::room::NoRoom;
 use super::{Machine, WorkEnd, child};
 use crate::disk::{IdentifyError, identify};
 use crate::exit::{Code, chain};
@@ -39,9 +40,17 @@ enum CaptureError {
         source: io::Error,
     },
     #[error("fetch the signature of a base")]
-    Fetch(#[source] ClientError),
+    Fetch(#[source] FetchError),
     #[error("prepare the swap command: {0}")]
     Command(String),
+    #[error("leave the agent's secret for the swap command in {folder}")]
+    Token {
+        folder: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("leave the agent's secret for the swap command")]
+    NoRoom(#[source] NoRoom),
     #[error("run the swap command {program}")]
     Run {
         program: PathBuf,
@@ -57,11 +66,14 @@ enum CaptureError {
 impl CaptureError {
     const fn class(&self) -> FailureClass {
         match self {
-            Self::NoDisk(_) | Self::Identify(_) | Self::Other { .. } | Self::Command(_) | Self::Run { .. } => {
-                FailureClass::Machine
-            }
-            Self::Fetch(ClientError::WrongBytes { .. }) => FailureClass::Corruption,
-            Self::Fetch(_) | Self::Freeze { .. } | Self::Cancelled => FailureClass::Transient,
+            Self::NoDisk(_)
+            | Self::Identify(_)
+            | Self::Other { .. }
+            | Self::Command(_)
+            | Self::Token { .. }
+            | Self::Run { .. } => FailureClass::Machine,
+            Self::Fetch(error) => error.class(),
+            Self::NoRoom(_) | Self::Freeze { .. } | Self::Cancelled => FailureClass::Transient,
             Self::Ended { class, .. } => *class,
         }
     }
@@ -115,7 +127,7 @@ async fn carry_out(
         bases.push((path, base.root));
     }
     let program = child::find(&command.program).map_err(CaptureError::Command)?;
-    let token = token_file(machine, order).map_err(|error| CaptureError::Command(error.to_string()))?;
+    let token = token_file(machine, order).map_err(|source| no_token(&machine.folder, source))?;
     let mut process = Command::new(&program);
     process.arg("--boss-url").arg(&machine.boss_url);
     process.arg("--capture").arg(order.capture.to_string());
@@ -181,6 +193,13 @@ fn token_file(machine: &Machine, order: &CaptureOrder) -> io::Result<tempfile::N
     Ok(file)
 }
 
+fn no_token(folder: &Path, source: io::Error) -> CaptureError {
+    match NoRoom::of(folder, source) {
+        Ok(full) => CaptureError::NoRoom(full),
+        Err(source) => CaptureError::Token { folder: folder.to_owned(), source },
+    }
+}
+
 /// Passes progress on, each time only the newest. Stops the program when this attempt is over.
 async fn pass_on(
     machine: &Machine,
@@ -232,4 +251,22 @@ async fn judge(ended: &child::Ended, stop: &CancellationToken) -> Result<WorkEnd
     };
     let said = if ended.said.is_empty() { "it said nothing".to_owned() } else { ended.said.clone() };
     Err(CaptureError::Ended { class, how, said })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_work_folder_is_no_broken_machine() {
+        let folder = Path::new("/run/agent/boot-1");
+        let full = no_token(folder, io::ErrorKind::StorageFull.into());
+        assert_eq!(full.class(), FailureClass::Transient);
+        let said = chain(&full);
+        assert!(said.contains("/run/agent/boot-1 is full"), "{said}");
+        let denied = no_token(folder, io::ErrorKind::PermissionDenied.into());
+        assert_eq!(denied.class(), FailureClass::Machine);
+        let said = chain(&denied);
+        assert!(said.ends_with("in /run/agent/boot-1: permission denied"), "{said}");
+    }
 }

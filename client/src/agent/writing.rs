@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use boss_api::agent::{FailureClass, FreeTreatment, WriteDone, WriteOrder, WriteProgress};
-use boss_api::client::ClientError;
 use boss_api::ids::JobId;
 use imagezip::control::{Phase, Snapshot, default_threads};
 use imagezip::image::{Chain, ImageError, ImageSource, Verified};
@@ -14,6 +13,7 @@ use imagezip::restore::{Failure as RestoreFailure, FreePolicy, Refusal, RestoreE
 use sigs::{ByteLen, ByteOffset, ByteRange, FileSource, Root};
 use tokio_util::sync::CancellationToken;
 
+use super::depot::FetchError;
 use super::engine::{self, Shared};
 use super::permit::{DiskWriter, OpenError, PermitError, VerifiedPermit};
 use super::provenance::{self, ProvenanceError, Wanted};
@@ -36,7 +36,7 @@ pub(super) enum WriteError {
     #[error("the disk is untouched")]
     Provenance(#[from] ProvenanceError),
     #[error("fetch an image; the disk is untouched")]
-    Fetch(#[source] ClientError),
+    Fetch(#[source] FetchError),
     #[error("open {path}, which was fetched; the disk is untouched")]
     Fetched {
         path: PathBuf,
@@ -71,13 +71,11 @@ impl WriteError {
     const fn class(&self) -> FailureClass {
         match self {
             Self::Permit(PermitError::Identify(_)) | Self::NoDisk(_) | Self::Zero { .. } => FailureClass::Machine,
-            Self::Permit(_)
-            | Self::Provenance(_)
-            | Self::Image(_)
-            | Self::WrongRoot { .. }
-            | Self::NotZero(_)
-            | Self::Fetch(ClientError::WrongBytes { .. }) => FailureClass::Corruption,
-            Self::Fetch(_) | Self::Fetched { .. } | Self::Cancelled | Self::Thread(_) => FailureClass::Transient,
+            Self::Permit(_) | Self::Provenance(_) | Self::Image(_) | Self::WrongRoot { .. } | Self::NotZero(_) => {
+                FailureClass::Corruption
+            }
+            Self::Fetch(error) => error.class(),
+            Self::Fetched { .. } | Self::Cancelled | Self::Thread(_) => FailureClass::Transient,
             Self::Open(error) => match error {
                 OpenError::Permit(_) => FailureClass::Corruption,
                 OpenError::Lock { .. } => FailureClass::Transient,

@@ -47,6 +47,7 @@ async fn run(cli: Cli) -> Result<Ended, Exit> {
     let boot = Boot::take(&cli.boot_parameters).map_err(|error| Exit::because(Code::Usage, &error))?;
     agent::run(boot, &cli.work_dir, &stop).await.map_err(|error| match &error {
         AgentError::Refused(refusal) => Exit::new(Code::of(refusal), client::exit::chain(&error)),
+        AgentError::NoRoom(_) => Exit::because(Code::NoSpace, &error),
         AgentError::Boot(_) | AgentError::Disk { .. } | AgentError::Folder { .. } => Exit::because(Code::Usage, &error),
     })
 }

@@ -103,3 +103,46 @@ fn another_disk_than_ordered_is_not_read() {
     assert!(failure.reason.contains("ANOTHER"), "{}", failure.reason);
     assert!(node.boss.known().frames.is_empty());
 }
+
+#[test]
+fn a_full_work_folder_is_said_and_passes() {
+    let base_content = content(34);
+    let mut node = Node::new(&base_content);
+    let base = node.base("base", &base_content);
+    node.boot();
+    node.wait_registered();
+    let boots = fs::read_dir(node.path("work")).unwrap().map(|entry| entry.unwrap().path());
+    let [folder] = boots.collect::<Vec<_>>().try_into().unwrap();
+    // What is written through this link finds no room.
+    let fill = |object: &boss_api::agent::ObjectRef| {
+        std::os::unix::fs::symlink("/dev/full", folder.join(object.digest.to_string())).unwrap();
+    };
+    let is_said = |failure: &Failure| {
+        assert_eq!(failure.class, FailureClass::Transient, "{}", failure.reason);
+        let expected = format!("{} is full; make room", folder.display());
+        assert!(failure.reason.contains(&expected), "{}", failure.reason);
+    };
+
+    fill(&base.sig);
+    let program = script(&node.path("saves"), "echo the last words >&2\nexit 8");
+    let mut order = node.capture_order(Some(&base), 1);
+    node.boss.order(node.capture_task(&program, &order));
+    let failure = |count: usize| {
+        let found = |known: &crate::fake_boss::Known| known.capture_failures.get(count - 1).cloned();
+        node.boss.wait("the capture to fail", found).2
+    };
+    is_said(&failure(1));
+    // The link went with what was not fetched, which is as if room was made.
+    order.attempt = 2;
+    node.boss.order(node.capture_task(&program, &order));
+    let second = failure(2);
+    assert!(second.reason.contains("the last words"), "{}", second.reason);
+
+    fill(&base.zdi);
+    let write = node.write_order(&base);
+    node.order_write(&write);
+    let failure = node.boss.outcome(write.write).unwrap_err();
+    is_said(&failure);
+    assert!(failure.reason.contains("untouched"), "{}", failure.reason);
+    assert_eq!(node.disk(), base_content);
+}

@@ -1,7 +1,9 @@
 //! What goes wrong around boss: each a clear error, nothing lost.
 
 use std::fs;
+use std::io::{ErrorKind, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -132,6 +134,19 @@ fn names_with_a_slash_are_refused() -> anyhow::Result<()> {
     contains(&error.message, &["a/b", "name"])
 }
 
+/// Takes all the room that a file system has left.
+fn fill(folder: &Path) -> anyhow::Result<()> {
+    let mut filler = fs::File::create(folder.join("filler"))?;
+    let page = [1; 4096];
+    loop {
+        match filler.write_all(&page) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
+            Err(error) => return Err(error).context("take all room"),
+        }
+    }
+}
+
 #[test]
 fn a_full_store_loses_nothing() -> anyhow::Result<()> {
     if !tools::is_root() {
@@ -166,6 +181,17 @@ fn a_full_store_loses_nothing() -> anyhow::Result<()> {
     ensure!(matches!(state_now, NodeStateView::Held { .. } | NodeStateView::InUse), "{state_now:?}");
     ensure!(scene.disk_digest()? == before, "the disk was written");
     contains(&format!("{said} {state_now:?}"), &["full"])?;
+
+    // Not a byte is left. A retry is a new boot, so either boss finds no room for what belongs to it, or the agent, whose
+    // work folder is in there, too, for what it fetches. Whoever is first says the same.
+    fill(&state)?;
+    let output = scene.site.try_ebb(["exp", "retry", EXPERIMENT, "--wait"])?;
+    ensure!(!output.status.success(), "the retry succeeded without room");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let state_now = scene.machine()?;
+    contains(&format!("{said} {state_now:?}"), &["full"])?;
+    ensure!(matches!(state_now, NodeStateView::Held { .. }), "{state_now:?}");
+    ensure!(scene.disk_digest()? == before, "the disk was written");
 
     // Room is made, a person says so, and nothing was lost.
     tools::run(tools::program("mount").args(["-o", &format!("remount,{}", size(400))]).arg(&state))?;
