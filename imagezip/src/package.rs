@@ -22,6 +22,12 @@ pub enum PackageError {
         #[source]
         source: io::Error,
     },
+    /// Something has the name, and nobody said that it may go.
+    #[error("{path} exists")]
+    Exists {
+        /// The name.
+        path: PathBuf,
+    },
     /// Writing failed.
     #[error("write {path}")]
     Write {
@@ -65,16 +71,34 @@ pub enum PackageError {
 #[derive(Debug)]
 pub struct Draft {
     path: PathBuf,
+    existing: Existing,
     folder: PathBuf,
     file: NamedTempFile,
 }
 
+/// What becomes of a file that has the name already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It is replaced.
+    Replace,
+    /// It stays, and the new one is refused.
+    Keep,
+}
+
 impl Draft {
-    /// Begins a file.
+    /// Begins a file that replaces what has its name.
     ///
     /// # Errors
     /// [`PackageError::Create`].
     pub fn create(path: &Path) -> Result<Self, PackageError> {
+        Self::begin(path, Existing::Replace)
+    }
+
+    /// Begins a file. What is kept is looked for now, before anything is written, and once more when it is published.
+    ///
+    /// # Errors
+    /// [`PackageError::Create`]; [`PackageError::Exists`].
+    pub fn begin(path: &Path, existing: Existing) -> Result<Self, PackageError> {
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
@@ -86,39 +110,34 @@ impl Draft {
             let reason = format!("{} is not the name of a regular file", path.display());
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, reason)));
         }
+        if existing == Existing::Keep && path.symlink_metadata().is_ok() {
+            return Err(PackageError::Exists { path: path.to_owned() });
+        }
         let file = tempfile::Builder::new()
             .prefix(".imagezip-")
             .suffix(".partial")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
             .tempfile_in(&folder)
             .map_err(failed)?;
-        Ok(Self { path: path.to_owned(), folder, file })
+        Ok(Self { path: path.to_owned(), existing, folder, file })
     }
 
-    /// Makes the file durable and gives it its name, replacing what had it before.
+    /// Makes the file durable and gives it its name.
     ///
     /// # Errors
     /// [`PackageError`]; the name then still means what it meant before, unless only its folder could not be synced.
     pub fn publish(self) -> Result<(), PackageError> {
-        self.publish_with(|file, path| file.persist(path))
-    }
-
-    /// As [`Draft::publish`], but only where the name is free.
-    ///
-    /// # Errors
-    /// [`PackageError`]; [`PackageError::Rename`] when something has the name.
-    pub fn publish_new(self) -> Result<(), PackageError> {
-        self.publish_with(|file, path| file.persist_noclobber(path))
-    }
-
-    fn publish_with(
-        self,
-        persist: impl FnOnce(NamedTempFile, &Path) -> Result<File, tempfile::PersistError>,
-    ) -> Result<(), PackageError> {
-        let Self { path, folder, file } = self;
+        let Self { path, existing, folder, file } = self;
         let sync = |source| PackageError::Sync { path: path.clone(), source };
         file.as_file().sync_all().map_err(sync)?;
-        persist(file, &path).map_err(|error| PackageError::Rename { path: path.clone(), source: error.error })?;
+        let named = match existing {
+            Existing::Replace => file.persist(&path),
+            Existing::Keep => file.persist_noclobber(&path),
+        };
+        named.map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => PackageError::Exists { path: path.clone() },
+            _ => PackageError::Rename { path: path.clone(), source: error.error },
+        })?;
         File::open(&folder).and_then(|folder| folder.sync_all()).map_err(sync)
     }
 
@@ -170,12 +189,20 @@ pub struct ImageFile {
 }
 
 impl ImageFile {
-    /// Begins an image.
+    /// Begins an image that replaces what has its name.
     ///
     /// # Errors
     /// [`PackageError`].
     pub fn create(path: &Path) -> Result<Self, PackageError> {
-        let mut draft = Draft::create(path)?;
+        Self::begin(path, Existing::Replace)
+    }
+
+    /// Begins an image.
+    ///
+    /// # Errors
+    /// [`PackageError`]; [`PackageError::Exists`].
+    pub fn begin(path: &Path, existing: Existing) -> Result<Self, PackageError> {
+        let mut draft = Draft::begin(path, existing)?;
         draft.write_all(&header_bytes()).map_err(|source| draft.write_error(source))?;
         Ok(Self { draft, placement: Vec::new(), end: ByteOffset::new(HEADER_BYTES) })
     }

@@ -17,7 +17,7 @@ use sigs::ByteLen;
 use super::{Entry, FilesError, Found, Kind, Node, Seen, Sink, Volume, shown};
 use crate::control::Control;
 use crate::io::is_zero;
-use crate::package::Draft;
+use crate::package::{Draft, Existing};
 
 /// Zeros of this length become a hole.
 const HOLE_BYTES: usize = 4096;
@@ -64,18 +64,15 @@ pub fn copy_file(
     if !options.force && to.symlink_metadata().is_ok() {
         return Err(exists());
     }
-    let draft = Draft::create(to)?;
+    let existing = if options.force { Existing::Replace } else { Existing::Keep };
+    let draft = Draft::begin(to, existing)?;
     let opened = File::options().write(true).open(draft.temporary_path());
     let target = opened.map_err(|source| FilesError::write(name, source))?;
     fill(volume, file, target, name, control)?;
     if control.cancelled() {
         return Err(FilesError::Cancelled);
     }
-    if options.force {
-        draft.publish()?;
-    } else {
-        draft.publish_new()?;
-    }
+    draft.publish()?;
     Ok(CopyReport { files: 1, bytes: file.size(), ..CopyReport::default() })
 }
 

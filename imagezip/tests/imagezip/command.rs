@@ -79,6 +79,42 @@ fn from_a_disk_to_a_delta_and_back() {
 }
 
 #[test]
+fn nothing_is_replaced_unless_that_is_asked_for() {
+    let folder = folder();
+    let at = folder.path();
+    ok(at, &["create", "a.img", "--out", "a.zdi", "--sig-out", "a.sig"]);
+    ok(at, &["create", "b.img", "--out", "b.zdi", "--base", "a.sig"]);
+    fs::write(at.join("mine"), "mine").unwrap();
+    // What an earlier try left when it was killed is in nobody's way, nor is what a link leads to.
+    fs::write(at.join(".imagezip-abc.partial"), "half").unwrap();
+    std::os::unix::fs::symlink("nowhere", at.join("pointer")).unwrap();
+    let commands: [&[&str]; 10] = [
+        &["hash", "a.img", "--out", "mine"],
+        &["hash", "a.img", "--out", "pointer"],
+        &["create", "a.img", "--out", "mine"],
+        &["create", "a.img", "--out", "new", "--sig-out", "mine"],
+        &["import", "a.img", "--out", "mine"],
+        &["export", "a.zdi", "--format", "raw", "--to", "mine"],
+        &["export", "a.zdi", "--format", "qcow2", "--to", "mine"],
+        &["diff", "a.zdi", "b.zdi", "--out", "mine"],
+        &["squash", "a.zdi", "b.zdi", "--out", "mine"],
+        &["rebase", "a.zdi", "b.zdi", "--onto", "a.sig", "--out", "rebased", "--sig-out", "mine"],
+    ];
+    for arguments in commands {
+        let message = fails(at, arguments, 2);
+        assert!(message.contains("exists and is left as it is") && message.contains("--force"), "{message}");
+        assert_eq!(fs::read(at.join("mine")).unwrap(), b"mine", "{arguments:?}");
+    }
+    for arguments in commands {
+        ok(at, &[arguments, &["--force"]].concat());
+        let made = if arguments.contains(&"pointer") { "pointer" } else { "mine" };
+        assert!(fs::symlink_metadata(at.join(made)).unwrap().len() > 4, "{arguments:?}");
+        fs::write(at.join("mine"), "mine").unwrap();
+    }
+    assert!(fs::symlink_metadata(at.join("nowhere")).is_err());
+}
+
+#[test]
 fn what_goes_wrong_has_its_code_and_leaves_nothing() {
     let folder = folder();
     let at = folder.path();
@@ -106,7 +142,7 @@ fn what_goes_wrong_has_its_code_and_leaves_nothing() {
     let message = fails(at, &["import", "a.zdi", "--out", "x.zdi"], 2);
     assert!(message.contains("is an image already"), "{message}");
     // The image of the base is not named, so only what is in it tells.
-    let message = fails(at, &["create", "b.img", "--base", "a.sig", "--out", "a.zdi"], 2);
+    let message = fails(at, &["create", "b.img", "--base", "a.sig", "--out", "a.zdi", "--force"], 2);
     assert!(message.contains("a.zdi is a base of"), "{message}");
     assert_eq!(ok(at, &["verify", "a.zdi", "b.zdi"])["ok"], true);
     fails(at, &["restore", "b.zdi", "--to", "new.img"], 7);

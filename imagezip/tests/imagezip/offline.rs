@@ -88,7 +88,7 @@ fn a_rebased_delta_needs_only_its_new_base() {
     let folder = chain();
     let at = folder.path();
     for onto in ["o.zdi", "o.sig"] {
-        let rebased = ok(at, &["rebase", "a.zdi", "b.zdi", "--onto", onto, "--out", "r.zdi"]);
+        let rebased = ok(at, &["rebase", "a.zdi", "b.zdi", "--onto", onto, "--out", "r.zdi", "--force"]);
         assert_eq!(rebased["root"], root(at, "b.zdi"));
         assert_eq!(rebased["base_roots"], Value::Array(vec![root(at, "o.zdi")]));
         gives(at, &["o.zdi", "r.zdi"], "b.img");

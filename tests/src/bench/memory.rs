@@ -40,10 +40,11 @@ fn peak(program: &Program, folder: &Path, gib: u64) -> anyhow::Result<u64> {
     let (disk, sig, full, delta, target) =
         (path("disk.img"), path("disk.sig"), path("full.zdi"), path("delta.zdi"), path("target.img"));
     make_disk(folder, &disk, gib)?;
+    let force = arg("--force");
     let commands: [(&str, &[&Path]); 5] = [
-        ("hash", &[arg("hash"), &disk, arg("--out"), &sig]),
-        ("create", &[arg("create"), &disk, arg("--out"), &full]),
-        ("create a delta", &[arg("create"), &disk, arg("--base"), &sig, arg("--out"), &delta]),
+        ("hash", &[arg("hash"), &disk, arg("--out"), &sig, force]),
+        ("create", &[arg("create"), &disk, arg("--out"), &full, force]),
+        ("create a delta", &[arg("create"), &disk, arg("--base"), &sig, arg("--out"), &delta, force]),
         ("restore", &[arg("restore"), &full, &delta, arg("--to"), &target]),
         (
             "restore in place",

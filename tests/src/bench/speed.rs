@@ -139,6 +139,7 @@ fn in_place(program: &Program, workload: &Workload, made: &Made) -> anyhow::Resu
         &made.delta,
         arg("--sig-out"),
         &made.state_sig,
+        arg("--force"),
     ])?;
     let options = ["--in-place", "--free", "keep", "--sig"].map(arg);
     let restore = [arg("restore"), &made.full, &made.delta, arg("--to"), &made.target];

@@ -10,6 +10,7 @@ use sigs::BlockSize;
 
 use crate::open::{self, Looking};
 use crate::output::Output;
+use crate::replacing::Replacing;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
@@ -25,6 +26,8 @@ pub(crate) struct Arguments {
     /// Where to write the signature of what is saved
     #[arg(long, value_name = "NEW.sig")]
     sig_out: Option<PathBuf>,
+    #[command(flatten)]
+    replacing: Replacing,
     /// Only this partition
     #[arg(long, value_name = "N")]
     partition: Option<u32>,
@@ -73,7 +76,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
         bad_sectors: arguments.bad_sectors(),
     };
     let inputs = arguments.base.iter().chain([&arguments.source]);
-    let mut output = Output::create(&arguments.out, arguments.sig_out.as_deref(), inputs)?;
+    let mut output = Output::create(&arguments.out, arguments.sig_out.as_deref(), inputs, arguments.replacing)?;
     let captured = session.watched(|| {
         let (frames, signature) = output.sinks();
         capture(&part, &layout, &options, frames, signature, session.control())

@@ -19,6 +19,7 @@ use sigs::{ByteLen, ByteOffset, ByteRange, Root};
 use crate::exit::Usage;
 use crate::incomplete;
 use crate::open;
+use crate::replacing::{Replacing, refused};
 use crate::session::{Session, human};
 
 #[derive(Debug, Args)]
@@ -32,6 +33,8 @@ pub(crate) struct Arguments {
     /// The file to write
     #[arg(long, value_name = "OUT")]
     to: PathBuf,
+    #[command(flatten)]
+    replacing: Replacing,
     /// Compress the clusters of a qcow2 file with zstd
     #[arg(long)]
     compress: bool,
@@ -64,8 +67,8 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
         return Err(Usage("--compress is for qcow2: a raw image has no room for it".to_owned()).into());
     }
     open::distinct(&arguments.to, &arguments.images)?;
+    let draft = arguments.replacing.draft(&arguments.to)?;
     let chain = open::chain(session, &arguments.images)?;
-    let draft = Draft::create(&arguments.to)?;
     match arguments.format {
         Format::Raw => raw(session, arguments, &chain, draft),
         Format::Qcow2 => qcow2(session, arguments, &chain, draft),
@@ -80,7 +83,7 @@ fn raw(session: &Session, arguments: &Arguments, chain: &Chain<Verified>, draft:
     let report = report.with_context(|| format!("export to {}", arguments.to.display()))?;
     drop(target);
     session.check_interrupted()?;
-    draft.publish()?;
+    draft.publish().map_err(refused)?;
     session.print(&report, &format!("root {}\n{}", report.root, report.verdict))?;
     incomplete::check(session, chain.manifest())
 }
@@ -101,7 +104,7 @@ fn qcow2(session: &Session, arguments: &Arguments, chain: &Chain<Verified>, draf
     let root = session.watched(|| prove(chain, &disk, session.threads(), session.control())).with_context(context)?;
     drop(disk);
     session.check_interrupted()?;
-    draft.publish()?;
+    draft.publish().map_err(refused)?;
     let disk_bytes = chain.geometry().disk_bytes;
     let report = Qcow2Report {
         root,

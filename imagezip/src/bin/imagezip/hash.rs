@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use clap::Args;
 use imagezip::alloc::Unreadable;
 use imagezip::capture::{CaptureOptions, hash};
-use imagezip::package::Draft;
 use serde::Serialize;
 use sigs::{BlockCounts, BlockSize, Geometry, Root};
 
 use crate::open::{self, Looking};
+use crate::replacing::{Replacing, refused};
 use crate::session::Session;
 
 #[derive(Debug, Args)]
@@ -21,6 +21,8 @@ pub(crate) struct Arguments {
     /// Where to write the signature
     #[arg(long, value_name = "BASE.sig")]
     out: PathBuf,
+    #[command(flatten)]
+    replacing: Replacing,
     /// Only this partition
     #[arg(long, value_name = "N")]
     partition: Option<u32>,
@@ -56,7 +58,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     let part = open::part(&*disk, &arguments.source, arguments.partition)?;
     let looking = Looking { raw: arguments.raw, unreadable: Unreadable::Fail, partclone: !arguments.no_partclone };
     let (layout, _) = open::layout(session, &part, &arguments.source, looking)?;
-    let mut out = BufWriter::with_capacity(1 << 20, Draft::create(&arguments.out)?);
+    let mut out = BufWriter::with_capacity(1 << 20, arguments.replacing.draft(&arguments.out)?);
     let options = CaptureOptions {
         block_size: arguments.block_size,
         threads: session.readers(arguments.direct),
@@ -67,7 +69,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     out.flush().with_context(|| format!("write {}", arguments.out.display()))?;
     let draft = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
     session.check_interrupted()?;
-    draft.publish()?;
+    draft.publish().map_err(refused)?;
     let report = Report { root: hashed.root, geometry: hashed.geometry, counts: hashed.counts };
     let counts = hashed.counts;
     session.print(

@@ -16,6 +16,7 @@ use sigs::{BlockSize, ByteLen, ByteOffset};
 use crate::exit::Usage;
 use crate::open::{self, Looking};
 use crate::output::Output;
+use crate::replacing::Replacing;
 use crate::session::Session;
 
 #[derive(Debug, Args)]
@@ -31,6 +32,8 @@ pub(crate) struct Arguments {
     /// Where to write the signature of what is saved
     #[arg(long, value_name = "NEW.sig")]
     sig_out: Option<PathBuf>,
+    #[command(flatten)]
+    replacing: Replacing,
     /// What the file is
     #[arg(long, value_enum, default_value = "auto")]
     format: Wanted,
@@ -69,7 +72,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
         bad_sectors: BadSectors::Refuse,
     };
     let inputs = arguments.base.iter().chain([&arguments.source]);
-    let mut output = Output::create(&arguments.out, arguments.sig_out.as_deref(), inputs)?;
+    let mut output = Output::create(&arguments.out, arguments.sig_out.as_deref(), inputs, arguments.replacing)?;
     let captured = session.watched(|| {
         let (frames, signature) = output.sinks();
         capture(disk.as_ref(), &layout, &options, frames, signature, session.control())

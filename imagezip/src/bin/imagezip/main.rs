@@ -23,6 +23,7 @@ mod open;
 mod output;
 mod progress;
 mod rebase;
+mod replacing;
 mod restore;
 mod rewrite;
 mod serve;

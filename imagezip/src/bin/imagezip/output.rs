@@ -15,6 +15,7 @@ use sigs::{BlockCount, BlockCounts, ByteLen, ByteRange, Root};
 use crate::exit::Usage;
 use crate::incomplete;
 use crate::open;
+use crate::replacing::{Replacing, refused};
 use crate::session::{Session, human};
 
 /// Files under construction. Nothing is left of them unless they are published.
@@ -43,13 +44,14 @@ impl Output {
         out: &'a PathBuf,
         sig_out: Option<&Path>,
         inputs: impl IntoIterator<Item = &'a PathBuf> + Clone,
+        replacing: Replacing,
     ) -> anyhow::Result<Self> {
         open::distinct(out, inputs.clone())?;
         if let Some(sig_out) = sig_out {
             open::distinct(sig_out, inputs.into_iter().chain([out]))?;
         }
-        let image = ImageFile::create(out)?;
-        let draft = sig_out.map(Draft::create).transpose()?;
+        let image = replacing.image(out)?;
+        let draft = sig_out.map(|path| replacing.draft(path)).transpose()?;
         Ok(Self { image, signature: draft.map(|draft| BufWriter::with_capacity(1 << 20, draft)) })
     }
 
@@ -63,10 +65,11 @@ impl Output {
         session.check_interrupted()?;
         self.spare_a_base(&captured.manifest.base_roots)?;
         // The image first: a signature of an image that is not there would be believed.
-        let image_bytes = self.image.finish(&captured.contents)?;
+        let image_bytes = self.image.finish(&captured.contents).map_err(refused)?;
         if let Some(mut out) = self.signature {
             out.flush().context("write the signature")?;
-            out.into_inner().map_err(std::io::IntoInnerError::into_error)?.publish()?;
+            let draft = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+            draft.publish().map_err(refused)?;
         }
         let (manifest, counts) = (&captured.manifest, captured.counts);
         let report = Report {

@@ -13,6 +13,7 @@ use sigs::{ByteOffset, ReadAt as _, Signature};
 
 use crate::open;
 use crate::output::Output;
+use crate::replacing::Replacing;
 use crate::session::Session;
 
 /// Where an image goes that stores a known state, and how.
@@ -24,6 +25,8 @@ pub(crate) struct Storing {
     /// Where to write the signature of its state
     #[arg(long, value_name = "NEW.sig")]
     sig_out: Option<PathBuf>,
+    #[command(flatten)]
+    replacing: Replacing,
     /// A further image the ones named may need as a base, found by its root; may be given several times
     #[arg(long, value_name = "IMG.zdi")]
     with: Vec<PathBuf>,
@@ -44,7 +47,8 @@ pub(crate) fn run(
     let image = image.to_path_buf();
     let mut inputs: Vec<&PathBuf> = bases.iter().copied().chain(against).chain(&storing.with).collect();
     inputs.push(&image);
-    let mut output = Output::create(&storing.out, storing.sig_out.as_deref(), inputs.iter().copied())?;
+    let sig_out = storing.sig_out.as_deref();
+    let mut output = Output::create(&storing.out, sig_out, inputs.iter().copied(), storing.replacing)?;
     let mut offered = Vec::new();
     for path in inputs {
         if !is_signature(path)? {

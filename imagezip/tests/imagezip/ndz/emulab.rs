@@ -28,7 +28,7 @@ fn sha256(bytes: &[u8]) -> String {
 
 /// Imports a file in `folder`, restores the image, and returns the root and what was restored.
 fn there_and_back(folder: &Path, arguments: &[&str]) -> (Value, Vec<u8>) {
-    let import = [&["import", "x.ndz", "--out", "x.zdi", "--sig-out", "x.sig"], arguments].concat();
+    let import = [&["import", "x.ndz", "--out", "x.zdi", "--sig-out", "x.sig", "--force"], arguments].concat();
     let made = ok(folder, &import);
     assert_eq!(ok(folder, &["verify", "x.zdi"])["root"], made["root"]);
     ok(folder, &["restore", "x.zdi", "--to", "x.img"]);
@@ -72,7 +72,7 @@ fn a_slice_is_a_bare_file_system() {
         let info = ok(folder.path(), &["info", "x.zdi"]);
         assert_eq!(info["manifest"]["counts"]["free"] != 0, free, "{name}");
         // Without Emulab's word on what is free, both are the same state.
-        ok(folder.path(), &["import", "x.ndz", "--raw", "--out", "raw.zdi"]);
+        ok(folder.path(), &["import", "x.ndz", "--raw", "--out", "raw.zdi", "--force"]);
         let info = ok(folder.path(), &["info", "raw.zdi"]);
         assert_eq!(info["manifest"]["target_root"], "37b702b64a556dfdc42167481202504878d235d83198c348fd66663b93dd915e");
     }

@@ -39,7 +39,7 @@ fn the_state_is_that_of_the_raw_disk() {
     ];
     for way in ways {
         run("qemu-img", at, &[&["convert", "-f", "raw", "-O", "qcow2"], *way, &["disk.raw", "x.qcow2"]].concat());
-        let made = ok(at, &["import", "x.qcow2", "--out", "x.zdi", "--sig-out", "x.sig"]);
+        let made = ok(at, &["import", "x.qcow2", "--out", "x.zdi", "--sig-out", "x.sig", "--force"]);
         assert_eq!(made["root"], raw["root"], "{way:?}");
         assert_eq!(fs::read(at.join("x.sig")).unwrap(), fs::read(at.join("raw.sig")).unwrap());
     }

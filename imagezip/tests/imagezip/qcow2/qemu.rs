@@ -39,7 +39,8 @@ fn an_export_is_clean_and_identical_to_the_raw_one() {
     let delta = ok(at, &["create", "b.img", "--out", "b.zdi", "--base", "a.sig"]);
     ok(at, &["export", "a.zdi", "b.zdi", "--format", "raw", "--to", "b.raw"]);
     for compress in [&[][..], &["--compress"]] {
-        let arguments = [&["export", "a.zdi", "b.zdi", "--format", "qcow2", "--to", "b.qcow2"], compress].concat();
+        let export = ["export", "a.zdi", "b.zdi", "--format", "qcow2", "--to", "b.qcow2", "--force"];
+        let arguments = [&export[..], compress].concat();
         let report = ok(at, &arguments);
         assert_eq!(report["root"], delta["root"]);
         assert_eq!(report["exported_disk_bytes"], 9_000_448, "a whole number of sectors of 512 bytes");
