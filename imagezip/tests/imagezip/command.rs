@@ -124,12 +124,12 @@ fn what_goes_wrong_has_its_code_and_leaves_nothing() {
     fails(at, &["hash", "a.img", "--out", "a.img"], 2);
     fails(at, &["hash", "a.img", "--out", "x.sig", "--partition", "7"], 2);
     fails(at, &["hash", "a.img", "--out", "x.sig", "--block-size", "1000"], 2);
-    fails(at, &["hash", "absent.img", "--out", "x.sig"], 1);
-    fails(at, &["create", "a.img", "--out", "absent/x.zdi"], 1);
+    fails(at, &["hash", "absent.img", "--out", "x.sig"], 4);
+    fails(at, &["create", "a.img", "--out", "absent/x.zdi"], 4);
     fails(at, &["create", "a.img", "--out", "."], 1);
     fails(at, &["create", "a.img", "--out", "x.zdi", "--base", "a.zdi"], 7);
     fails(at, &["export", "a.zdi", "--format", "raw", "--compress", "--to", "x"], 2);
-    fails(at, &["export", "a.zdi", "--format", "qcow2", "--to", "absent/x"], 1);
+    fails(at, &["export", "a.zdi", "--format", "qcow2", "--to", "absent/x"], 4);
     fails(at, &["export", "b.zdi", "--format", "qcow2", "--to", "x"], 7);
     fails(at, &["info", "a.img"], 2);
     // A pipe that nobody writes to is not waited for.
@@ -162,6 +162,26 @@ fn what_goes_wrong_has_its_code_and_leaves_nothing() {
     for arguments in [&["verify", "bad.zdi"][..], &["restore", "bad.zdi", "--to", "new.img"]] {
         let message = fails(at, arguments, 7);
         assert!(message.contains("bad.zdi") && message.contains("frame 0"), "{message}");
+    }
+}
+
+#[test]
+fn what_is_not_there_has_its_code() {
+    let folder = folder();
+    let at = folder.path();
+    let commands: [&[&str]; 8] = [
+        &["hash", "absent", "--out", "x"],
+        &["create", "a.img", "--base", "absent", "--out", "x"],
+        &["map", "absent"],
+        &["info", "absent"],
+        &["verify", "absent"],
+        &["restore", "absent", "--to", "x"],
+        &["ls", "absent"],
+        &["serve", "absent", "--nbd", "unix:s"],
+    ];
+    for arguments in commands {
+        let message = fails(at, arguments, 4);
+        assert!(message.contains("absent"), "{message}");
     }
 }
 

@@ -110,7 +110,7 @@ fn what_cannot_be_meant_is_refused_and_leaves_nothing() {
     fails(at, &["diff", "a.zdi", "b.zdi", "--out", "x.zdi", "--sig-out", "x.zdi"], 2);
     fails(at, &["squash", "c.zdi", "--with", "a.zdi", "--out", "a.zdi"], 2);
     fails(at, &["rebase", "a.zdi", "b.zdi", "--out", "x.zdi"], 2);
-    fails(at, &["diff", "absent.zdi", "a.zdi", "--out", "x.zdi"], 1);
+    fails(at, &["diff", "absent.zdi", "a.zdi", "--out", "x.zdi"], 4);
     fails(at, &["squash", "a.img", "--out", "x.zdi"], 7);
     fails(at, &["squash", "a.sig", "--out", "x.zdi"], 7);
     // In the wrong order another state would be stored than the one that is meant.

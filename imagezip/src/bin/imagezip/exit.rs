@@ -20,6 +20,8 @@ use sigs::zdi::ZdiError;
 pub(crate) const USAGE: u8 = 2;
 const FAILED: u8 = 1;
 const PARTLY: u8 = 3;
+const NOT_FOUND: u8 = 4;
+const NOT_ALLOWED: u8 = 5;
 const UNVERIFIED: u8 = 7;
 const NO_SPACE: u8 = 8;
 const INTERRUPTED: u8 = 130;
@@ -89,11 +91,14 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             // What an image that is read like a disk could not give.
             return of_image(error);
         }
-        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        // What is wrong with a foreign file may show when it is read; an error of reading holds it without being a
-        // link of the chain.
-        let inside = error.get_ref().and_then(|inside| of_foreign(inside));
-        return full.then_some(NO_SPACE).or(inside);
+        return match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(NO_SPACE),
+            io::ErrorKind::NotFound => Some(NOT_FOUND),
+            io::ErrorKind::PermissionDenied => Some(NOT_ALLOWED),
+            // What is wrong with a foreign file may show when it is read; an error of reading holds it without being a
+            // link of the chain.
+            _ => error.get_ref().and_then(|inside| of_foreign(inside)),
+        };
     }
     if let Some(error) = cause.downcast_ref::<ImageError>() {
         return of_image(error);
@@ -133,6 +138,7 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 const fn of_files(error: &FilesError) -> Option<u8> {
     match error {
         FilesError::Cancelled => Some(INTERRUPTED),
+        FilesError::NotFound { .. } => Some(NOT_FOUND),
         error if error.is_usage() => Some(USAGE),
         _ => None,
     }

@@ -44,7 +44,7 @@ fn nothing_is_written_over_unless_that_is_asked_for() {
     }
     fails(at, &["cp", "disk.zdi", "--path", "/etc", "-r", "--to", "mine"], 2);
     fails(at, &["cp", "disk.zdi", "--path", "/etc", "--to", "etc"], 2);
-    fails(at, &["cp", "disk.zdi", "--path", "/etc/hosts", "--to", "absent/hosts"], 1);
+    fails(at, &["cp", "disk.zdi", "--path", "/etc/hosts", "--to", "absent/hosts"], 4);
     // Not even then over what is read.
     fails(at, &["cp", "disk.zdi", "--path", "/etc/hosts", "--to", "disk.zdi", "--force"], 2);
     assert_eq!(fs::read(at.join("mine")).unwrap(), b"mine");

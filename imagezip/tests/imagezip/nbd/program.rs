@@ -121,7 +121,7 @@ fn an_address_that_is_taken_is_left_alone_and_a_stale_socket_is_replaced() {
     Pair::new().write(at);
     let message = fails(at, &["serve", "base.zdi", "--nbd", "unix:base.zdi"], 1);
     assert!(message.contains("is not a socket"), "{message}");
-    let message = fails(at, &["serve", "base.zdi", "--nbd", "unix:absent/s"], 1);
+    let message = fails(at, &["serve", "base.zdi", "--nbd", "unix:absent/s"], 4);
     assert!(message.contains("listen at unix:absent/s"), "{message}");
     let long = format!("unix:{}", "s".repeat(200));
     fails(at, &["serve", "base.zdi", "--nbd", &long], 1);

@@ -131,7 +131,7 @@ fn what_cannot_be_meant_has_its_code() {
     fails(at, &["import", "x.raw", "--format", "ndz", "--out", "x.zdi"], 7);
     fails(at, &["import", "x.raw", "--format", "qcow2", "--out", "x.zdi"], 7);
     fails(at, &["import", "x.raw", "--out", "x.raw"], 2);
-    fails(at, &["import", "absent", "--out", "x.zdi"], 1);
+    fails(at, &["import", "absent", "--out", "x.zdi"], 4);
     let made = ok(at, &["import", "x.ndz", "--format", "raw", "--out", "y.zdi"]);
     assert_eq!(made["scanned_bytes"], 2 << 20, "the file itself, not what it holds");
 }
