@@ -210,6 +210,19 @@ fn a_signal_ends_it_with_130_and_nothing_is_left() {
 }
 
 #[test]
+fn a_disk_of_no_bytes_is_no_disk() {
+    let folder = folder();
+    let at = folder.path();
+    fs::write(at.join("empty"), "").unwrap();
+    for command in ["create", "hash", "import"] {
+        for raw in [&[][..], &["--raw"]] {
+            let message = fails(at, &[&[command, "empty", "--out", "e"], raw].concat(), 2);
+            assert!(message.contains("empty has no bytes"), "{message}");
+        }
+    }
+}
+
+#[test]
 fn a_reader_that_leaves_is_no_error() {
     let folder = folder();
     let mut child = Command::new(env!("CARGO_BIN_EXE_imagezip"))

@@ -67,6 +67,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     let bases: Vec<&dyn Base> = signatures.iter().map(|signature| -> &dyn Base { signature }).collect();
     let disk = open::disk(&arguments.source, arguments.direct)?;
     let part = open::part(&*disk, &arguments.source, arguments.partition)?;
+    open::not_empty(&arguments.source, &part)?;
     let (layout, _) = open::layout(session, &part, &arguments.source, arguments.looking())?;
     let options = CaptureOptions {
         bases: &bases,

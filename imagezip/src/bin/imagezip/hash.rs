@@ -56,6 +56,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     open::distinct(&arguments.out, [&arguments.source])?;
     let disk = open::disk(&arguments.source, arguments.direct)?;
     let part = open::part(&*disk, &arguments.source, arguments.partition)?;
+    open::not_empty(&arguments.source, &part)?;
     let looking = Looking { raw: arguments.raw, unreadable: Unreadable::Fail, partclone: !arguments.no_partclone };
     let (layout, _) = open::layout(session, &part, &arguments.source, looking)?;
     let mut out = BufWriter::with_capacity(1 << 20, arguments.replacing.draft(&arguments.out)?);

@@ -64,6 +64,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     let signatures = arguments.base.iter().map(|path| open::signature(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let bases: Vec<&dyn Base> = signatures.iter().map(|signature| -> &dyn Base { signature }).collect();
     let (disk, layout) = source(session, arguments)?;
+    open::not_empty(&arguments.source, &*disk)?;
     let options = CaptureOptions {
         bases: &bases,
         block_size: bases.first().map_or(BlockSize::DEFAULT, |base| base.geometry().block_size),

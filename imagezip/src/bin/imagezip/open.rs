@@ -30,6 +30,15 @@ pub(crate) fn part<'a>(disk: &'a dyn ReadAt, path: &Path, partition: Option<u32>
     Ok(window.ok_or_else(none)?)
 }
 
+/// Refuses a disk of no bytes. What it gave would be whole, and of no use: it is a file that was never filled, or a card
+/// reader without a card.
+pub(crate) fn not_empty(path: &Path, disk: &dyn ReadAt) -> Result<(), Usage> {
+    match disk.len().is_zero() {
+        true => Err(Usage(format!("{} has no bytes: there is nothing to save", path.display()))),
+        false => Ok(()),
+    }
+}
+
 /// How a disk is looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Looking {

@@ -72,7 +72,7 @@ fn a_chunk_has_as_many_ranges_as_it_likes() {
 
 #[test]
 fn any_length_comes_back() {
-    for len in [0, 1, 511, 512, 513, 4095, 4097, 1_000_000, MIB + 1] {
+    for len in [1, 511, 512, 513, 4095, 4097, 1_000_000, MIB + 1] {
         comes_back(&noise(len, 4));
     }
 }
