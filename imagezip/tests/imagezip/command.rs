@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::damage::pair;
+use crate::mounted::Mount;
 
 pub(crate) fn imagezip(folder: &Path, arguments: &[&str]) -> Output {
     let program = Command::new(env!("CARGO_BIN_EXE_imagezip"))
@@ -127,7 +128,9 @@ fn what_goes_wrong_has_its_code_and_leaves_nothing() {
     fails(at, &["hash", "absent.img", "--out", "x.sig"], 4);
     fails(at, &["create", "a.img", "--out", "absent/x.zdi"], 4);
     fails(at, &["create", "a.img", "--out", "."], 1);
-    fails(at, &["create", "a.img", "--out", "x.zdi", "--base", "a.zdi"], 7);
+    let message = fails(at, &["create", "a.img", "--out", "x.zdi", "--base", "a.zdi"], 2);
+    assert!(message.contains("not the signature of one") && message.contains("--sig-out"), "{message}");
+    fails(at, &["create", "a.img", "--out", "x.zdi", "--base", "a.img"], 7);
     fails(at, &["export", "a.zdi", "--format", "raw", "--compress", "--to", "x"], 2);
     fails(at, &["export", "a.zdi", "--format", "qcow2", "--to", "absent/x"], 4);
     fails(at, &["export", "b.zdi", "--format", "qcow2", "--to", "x"], 7);
@@ -235,4 +238,41 @@ fn a_reader_that_leaves_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
+}
+
+#[test]
+fn what_is_no_disk_is_not_saved_as_one_by_mistake() {
+    let folder = folder();
+    let at = folder.path();
+    ok(at, &["create", "a.img", "--out", "a.zdi", "--sig-out", "a.sig"]);
+    ok(at, &["export", "a.zdi", "--format", "qcow2", "--to", "a.qcow2"]);
+    fs::write(at.join("a.ndz"), [&b"kiii"[..], &[0; 8188]].concat()).unwrap();
+    let kinds = [("a.zdi", "is an image"), ("a.sig", "is a signature"), ("a.qcow2", "import"), ("a.ndz", "import")];
+    for (file, word) in kinds {
+        for command in ["create", "hash"] {
+            let message = fails(at, &[command, file, "--out", "x"], 2);
+            assert!(message.contains(word) && message.contains("--raw"), "{message}");
+        }
+        ok(at, &["create", file, "--out", "x", "--raw", "--force"]);
+        assert_eq!(ok(at, &["verify", "x", "--against", file, "--raw"])["ok"], true);
+    }
+}
+
+#[test]
+fn a_failed_export_does_not_speak_of_a_target() {
+    let folder = folder();
+    let at = folder.path();
+    ok(at, &["create", "a.img", "--out", "a.zdi"]);
+    fs::File::create(at.join("small")).unwrap().set_len(1 << 20).unwrap();
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let mut format = Command::new("mke2fs");
+    let formatted =
+        format.env("PATH", path).args(["-q", "-F", "-t", "ext2", "-b", "4096"]).arg(at.join("small")).output().unwrap();
+    assert!(formatted.status.success(), "{formatted:?}");
+    let Some(mount) = Mount::new(&at.join("small"), "") else { return };
+    let to = mount.path().join("a.raw").to_str().unwrap().to_owned();
+    let message = fails(at, &["export", "a.zdi", "--format", "raw", "--to", &to], 8);
+    assert!(message.contains("a.raw") && !message.contains("restore") && !message.contains("target is"), "{message}");
+    assert!(names(mount.path()).iter().all(|name| name == "lost+found"), "{:?}", names(mount.path()));
+    mount.unmount();
 }

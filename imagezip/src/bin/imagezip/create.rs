@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     /// Only this partition
     #[arg(long, value_name = "N")]
     partition: Option<u32>,
-    /// Take everything as data
+    /// Take everything as data, also a file that is an image and no disk
     #[arg(long)]
     raw: bool,
     /// Do not ask partclone about file systems that count only with its word, such as NTFS: they are data then
@@ -66,6 +66,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     let signatures = arguments.base.iter().map(|path| open::signature(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let bases: Vec<&dyn Base> = signatures.iter().map(|signature| -> &dyn Base { signature }).collect();
     let disk = open::disk(&arguments.source, arguments.direct)?;
+    open::no_container(&arguments.source, &*disk, arguments.raw)?;
     let part = open::part(&*disk, &arguments.source, arguments.partition)?;
     open::not_empty(&arguments.source, &part)?;
     let (layout, _) = open::layout(session, &part, &arguments.source, arguments.looking())?;

@@ -12,7 +12,7 @@ use imagezip::foreign::qcow2::export::{ExportOptions, export};
 use imagezip::image::{Chain, Verified};
 use imagezip::io::{Disk, DiskIo as _, ReadAt};
 use imagezip::package::Draft;
-use imagezip::restore::{FreePolicy, RestoreOptions, Verdict, restore};
+use imagezip::restore::{FreePolicy, RestoreError, RestoreOptions, Verdict, restore};
 use serde::Serialize;
 use sigs::{ByteLen, ByteOffset, ByteRange, Root};
 
@@ -80,12 +80,21 @@ fn raw(session: &Session, arguments: &Arguments, chain: &Chain<Verified>, draft:
     let target = Disk::open_for_writing(draft.temporary_path())?;
     let options = RestoreOptions { fresh: true, threads: session.threads(), ..RestoreOptions::new(FreePolicy::Zero) };
     let report = session.watched(|| restore(chain, &target, &options, session.control()));
-    let report = report.with_context(|| format!("export to {}", arguments.to.display()))?;
+    let report = report.map_err(cause).with_context(|| format!("export to {}", arguments.to.display()))?;
     drop(target);
     session.check_interrupted()?;
     draft.publish().map_err(refused)?;
     session.print(&report, &format!("root {}\n{}", report.root, report.verdict))?;
     incomplete::check(session, chain.manifest())
+}
+
+/// Leaves out what a restore says of its target: the file of an export is removed when it fails, and made from the
+/// beginning next time.
+fn cause(error: RestoreError) -> anyhow::Error {
+    match error {
+        RestoreError::Refused(refusal) => refusal.into(),
+        RestoreError::Unfinished(failure) => failure.into(),
+    }
 }
 
 fn qcow2(session: &Session, arguments: &Arguments, chain: &Chain<Verified>, draft: Draft) -> anyhow::Result<()> {

@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     /// The size of a hash block
     #[arg(long, value_name = "BYTES", default_value = "4096", value_parser = block_size)]
     block_size: BlockSize,
-    /// Take everything as data
+    /// Take everything as data, also a file that is an image and no disk
     #[arg(long)]
     raw: bool,
     /// Do not ask partclone about file systems that count only with its word, such as NTFS: they are data then
@@ -55,6 +55,7 @@ pub(crate) fn block_size(text: &str) -> Result<BlockSize, String> {
 pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()> {
     open::distinct(&arguments.out, [&arguments.source])?;
     let disk = open::disk(&arguments.source, arguments.direct)?;
+    open::no_container(&arguments.source, &*disk, arguments.raw)?;
     let part = open::part(&*disk, &arguments.source, arguments.partition)?;
     open::not_empty(&arguments.source, &part)?;
     let looking = Looking { raw: arguments.raw, unreadable: Unreadable::Fail, partclone: !arguments.no_partclone };

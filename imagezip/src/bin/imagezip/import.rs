@@ -11,10 +11,10 @@ use imagezip::foreign::format::{Format, detect};
 use imagezip::foreign::{ndz, qcow2};
 use imagezip::io::{Disk, ReadAt};
 use imagezip::layout::Layout;
-use sigs::{BlockSize, ByteLen, ByteOffset};
+use sigs::{BlockSize, ByteLen};
 
 use crate::exit::Usage;
-use crate::open::{self, Looking};
+use crate::open::{self, Looking, Own};
 use crate::output::Output;
 use crate::replacing::Replacing;
 use crate::session::Session;
@@ -120,8 +120,7 @@ fn source(session: &Session, arguments: &Arguments) -> anyhow::Result<(Box<dyn R
 
 /// Refuses an image of ours, which as a disk of its own would be a disk that nobody can use.
 fn refuse_our_own(path: &Path, file: &dyn ReadAt) -> anyhow::Result<()> {
-    let mut magic = [0; 8];
-    if file.read_exact_at(&mut magic, ByteOffset::ZERO).is_ok() && magic == *b"EBBZDI\r\n" {
+    if open::own(file) == Some(Own::Image) {
         let text = format!("{} is an image already; --format raw takes it for a disk all the same", path.display());
         return Err(Usage(text).into());
     }

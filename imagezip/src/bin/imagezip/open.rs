@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use imagezip::alloc::{Partclone, Survey, SurveyOptions, Treatment, Unreadable, Window, partition_range, survey};
+use imagezip::foreign::format::{Format, detect};
 use imagezip::image::{Chain, ImageSource, Verified};
 use imagezip::io::{DirectDisk, Disk, DiskError};
 use imagezip::layout::Layout;
 use imagezip::package::same_file;
 use sigs::source::FileSource;
-use sigs::{ReadAt, Signature};
+use sigs::{ByteOffset, ReadAt, Signature};
 
 use crate::exit::Usage;
 use crate::session::{Session, human};
@@ -18,6 +19,45 @@ use crate::session::{Session, human};
 /// Opens a disk to be read, through the page cache or past it.
 pub(crate) fn disk(path: &Path, direct: bool) -> Result<Box<dyn ReadAt>, DiskError> {
     Ok(if direct { Box::new(DirectDisk::open(path)?) } else { Box::new(Disk::open(path)?) })
+}
+
+/// Refuses a file that is no disk but holds one, unless it is to be saved as the bytes that it is. Who names one by
+/// mistake would have an image that no machine starts from, and not be told.
+pub(crate) fn no_container(path: &Path, disk: &dyn ReadAt, raw: bool) -> Result<(), Usage> {
+    if raw {
+        return Ok(());
+    }
+    let shown = path.display();
+    let what = match own(disk) {
+        Some(Own::Image) => format!("{shown} is an image, not a disk; `imagezip info` shows what it holds"),
+        Some(Own::Signature) => format!("{shown} is a signature, not a disk"),
+        // A disk whose first sector cannot be read says nothing, and what can be read of it is wanted all the more.
+        None => match detect(disk).unwrap_or(Format::Raw) {
+            Format::Raw => return Ok(()),
+            format => format!("{shown} is a {format} file, not a disk; `imagezip import` saves the disk in it"),
+        },
+    };
+    Err(Usage(format!("{what}; --raw takes it for a disk all the same")))
+}
+
+/// A file that this program makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// `.zdi`.
+    Image,
+    /// `.sig`.
+    Signature,
+}
+
+/// Returns what a file calls itself in its first bytes; nothing when it is too short for that, or not ours.
+pub(crate) fn own(file: &dyn ReadAt) -> Option<Own> {
+    let mut magic = [0; 8];
+    file.read_exact_at(&mut magic, ByteOffset::ZERO).ok()?;
+    match &magic {
+        b"EBBZDI\r\n" => Some(Own::Image),
+        b"EBBSIG\r\n" => Some(Own::Signature),
+        _ => None,
+    }
 }
 
 /// Opens the part of a disk a command works on: all of it, or one partition.
@@ -97,7 +137,12 @@ fn doubts(survey: &Survey) -> Vec<String> {
 /// Opens a signature file.
 pub(crate) fn signature(path: &Path) -> anyhow::Result<Signature<FileSource>> {
     let name = || format!("open the signature {}", path.display());
-    Signature::open(file(path)?).with_context(name)
+    let file = file(path)?;
+    if own(&file) == Some(Own::Image) {
+        let hint = "name what --sig-out wrote beside it; `imagezip squash` with --sig-out makes it anew";
+        return Err(Usage(format!("{} is an image, not the signature of one: {hint}", path.display())).into());
+    }
+    Signature::open(file).with_context(name)
 }
 
 /// Opens a regular file to be read at any place.

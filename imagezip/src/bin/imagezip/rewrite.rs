@@ -8,10 +8,10 @@ use clap::Args;
 use imagezip::capture::{Base, CaptureOptions};
 use imagezip::image::ImageDisk;
 use imagezip::rewrite::{RewriteOptions, hash_image, rewrite};
+use sigs::Signature;
 use sigs::source::FileSource;
-use sigs::{ByteOffset, ReadAt as _, Signature};
 
-use crate::open;
+use crate::open::{self, Own};
 use crate::output::Output;
 use crate::replacing::Replacing;
 use crate::session::Session;
@@ -92,7 +92,6 @@ fn signature_of(
 }
 
 fn is_signature(path: &Path) -> anyhow::Result<bool> {
-    let mut magic = [0; 8];
-    // A file too short for either is an image that its reader will refuse.
-    Ok(open::file(path)?.read_exact_at(&mut magic, ByteOffset::ZERO).is_ok() && magic == *b"EBBSIG\r\n")
+    // A file that is neither is an image that its reader will refuse.
+    Ok(open::own(&open::file(path)?) == Some(Own::Signature))
 }
