@@ -4,6 +4,10 @@
 //! `doc/uri.md` beside it. Fixed newstyle handshake, simple and structured replies, `base:allocation`; one export, whose
 //! name is empty. No TLS and no authentication: who may connect may read.
 //!
+//! A client has ten seconds for its handshake. Then it may be silent for as long as it likes, as a virtual machine is that
+//! reads nothing, so it keeps its place until it leaves. When all places are taken a newcomer is hung up on before the
+//! greeting, which every client reports at once: the protocol has no answer for that, and another would be a lie.
+//!
 //! - `wire`: numbers and headers; `handshake`, then `transmission`: the two phases, over any stream of bytes
 //! - `address`, `stream`, `listener`: sockets; `server`: one thread for each client
 //!
@@ -112,7 +116,7 @@ pub enum Trouble {
         source: ClientError,
     },
     /// A client was turned away, because there are as many as may be.
-    #[error("{peer} was turned away: there are {MOST_CLIENTS} connections already")]
+    #[error("{peer} was turned away: there are {MOST_CLIENTS} connections already, and the first that ends makes room")]
     Full {
         /// Where it is.
         peer: String,

@@ -24,6 +24,9 @@ Checks the images, prints the address once clients can connect, and serves until
   nbdinfo --map 'nbd+unix:///?socket=/run/today.sock'
   qemu-img convert -O qcow2 'nbd+unix:///?socket=/run/today.sock' today.qcow2
 
+Up to 16 clients at a time; one more is hung up on, which is said here. A client has 10 seconds for its handshake and
+then keeps its place until it leaves, however silent it is.
+
 Only the owner may open a unix socket. A TCP port is open to every user of this machine, with --public to others, too:
 NBD asks nobody for a password, and nothing is encrypted.")]
 pub(crate) struct Arguments {

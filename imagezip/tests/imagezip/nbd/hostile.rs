@@ -84,7 +84,7 @@ fn two_are_served_at_once_and_one_too_many_is_turned_away() {
             }
         }
     });
-    assert!(troubles[0].contains("turned away"), "{troubles:?}");
+    assert!(troubles[0].contains("turned away") && troubles[0].contains("makes room"), "{troubles:?}");
 }
 
 #[test]
