@@ -77,9 +77,11 @@ pub fn copy_file(
 }
 
 /// Copies a folder with everything below it to `to`, which becomes that folder. `say` is told what is left out and why.
+/// What was copied before an error stays there.
 ///
 /// # Errors
-/// [`FilesError`] when the target cannot be written, or the folder itself not be read.
+/// [`FilesError`] when the target cannot be written, or the folder itself not be read; [`FilesError::Unfinished`] around
+/// it when a part was copied.
 pub fn copy_tree(
     volume: &Volume<'_>,
     folder: &Found,
@@ -95,18 +97,30 @@ pub fn copy_tree(
     let mut tree = Tree { volume, from, to: name, options, control, say, seen, held: entries.len(), report };
     tree.seen.enter(&folder.node)?;
     let written = |error| FilesError::write(name, error);
-    match rustix::fs::mkdirat(CWD, to, Mode::RWXU) {
-        Ok(()) => {}
-        Err(Errno::EXIST) if options.force => {}
+    let made = match rustix::fs::mkdirat(CWD, to, Mode::RWXU) {
+        Ok(()) => true,
+        Err(Errno::EXIST) if options.force => false,
         Err(Errno::EXIST) => return Err(FilesError::Exists { path: shown(name) }),
         Err(error) => return Err(written(error)),
-    }
+    };
     let target = rustix::fs::openat(CWD, to, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let target = target.map_err(written)?;
-    tree.folder(&target, &folder.node, entries, &[], 0)?;
+    let copied = tree.folder(&target, &folder.node, entries, &[], 0);
     // One flush for all of it; what is not durable is not there.
-    rustix::fs::syncfs(&target).map_err(written)?;
-    Ok(tree.report)
+    let copied = copied.and_then(|()| rustix::fs::syncfs(&target).map_err(written));
+    let report = tree.report;
+    match copied {
+        Ok(()) => Ok(report),
+        // A folder that nothing came into is none.
+        Err(error) if made && rustix::fs::unlinkat(CWD, to, AtFlags::REMOVEDIR).is_ok() => Err(error),
+        // What is there stays: it may be all that can still be had of a disk.
+        Err(error) => {
+            let CopyReport { files, folders, .. } = report;
+            // A folder that is there takes the next copy inside of it, so one that was made would not be continued.
+            let next = if made { "remove it before you copy again" } else { "the same copy again finishes it" };
+            Err(FilesError::Unfinished { path: shown(name), files, folders, next, source: Box::new(error) })
+        }
+    }
 }
 
 /// A copy under way. Paths in it begin where the copy does.

@@ -124,6 +124,21 @@ pub enum FilesError {
         #[source]
         source: io::Error,
     },
+    /// A copy of a folder that ended early.
+    #[error("{path} holds only a part of it, {files} files in {folders} finished folders: {next}")]
+    Unfinished {
+        /// Where to.
+        path: String,
+        /// How many files are complete.
+        files: u64,
+        /// How many folders are.
+        folders: u64,
+        /// What to do about it.
+        next: &'static str,
+        /// What ended it.
+        #[source]
+        source: Box<FilesError>,
+    },
     /// Whoever takes the content did not want more.
     #[error("hand over the content")]
     Sink(#[source] io::Error),

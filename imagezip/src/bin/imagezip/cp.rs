@@ -15,7 +15,8 @@ use crate::session::{Session, human};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Permissions and times are kept, owners and set-id bits are not. Symbolic links in a folder are copied as they are:
+Permissions and times are kept, owners and set-id bits are not. Symbolic links in a folder are copied as they are.
+A copy of a folder that ends early leaves what is complete and says so; a file is copied whole or not at all:
 
   imagezip cp base.zdi --path /etc/fstab --to .
   imagezip cp base.zdi today.zdi --partition 2 --path /home/ann -r --to ann")]

@@ -135,8 +135,10 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 }
 
 /// Returns the code for a file that cannot be had, unless what lies behind it decides.
-const fn of_files(error: &FilesError) -> Option<u8> {
+fn of_files(error: &FilesError) -> Option<u8> {
     match error {
+        // Its box hides it from who walks the chain.
+        FilesError::Unfinished { source, .. } => of_files(source),
         FilesError::Cancelled => Some(INTERRUPTED),
         FilesError::NotFound { .. } => Some(NOT_FOUND),
         error if error.is_usage() => Some(USAGE),

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::process::Command;
 
 use super::made::{debugfs, make, partly, save, tree};
 use crate::command::{fails, ok};
@@ -77,7 +78,7 @@ fn a_link_in_the_target_is_never_gone_through() {
         let (_, said) = partly(at, &["cp", "disk.zdi", "--path", "/etc", "-r", "--to", "out", "--force"], 1);
         said
     };
-    assert!(message.contains("out/etc/deep"), "{message}");
+    assert!(message.contains("out/etc/deep") && message.contains("the same copy again finishes it"), "{message}");
     assert_eq!(mounted::tree(&at.join("outside")).len(), 1, "nothing but what was there");
 }
 
@@ -99,4 +100,37 @@ fn devices_and_pipes_are_left_out_and_that_is_said() {
     // A full disk or a folder that may not be written is an error of the copy, and nothing is left of the file.
     File::create(at.join("file")).unwrap();
     fails(at, &["cp", "disk.zdi", "--path", "/etc/hosts", "--to", "file/x"], 1);
+}
+
+#[test]
+fn a_copy_of_a_folder_that_ends_early_says_what_is_left() {
+    let folder = tree();
+    let at = folder.path();
+    make(at, &["-t", "ext4"]);
+    save(at);
+    // Files of more than 200 KiB are refused by the system, as all are once a disk is full.
+    let copy = |path: &str, to: &str| {
+        let limited =
+            "trap '' XFSZ; ulimit -f 200; exec \"$0\" cp disk.zdi --path \"$1\" -r --to \"$2\" --progress none";
+        let mut shell = Command::new("bash");
+        let output = shell.current_dir(at).args(["-c", limited, env!("CARGO_BIN_EXE_imagezip"), path, to]).output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        said
+    };
+    let said = copy("/etc", "part");
+    let told = "part holds only a part of it, ";
+    assert!(said.contains(told) && said.contains("remove it before") && said.contains("part/deep/large"), "{said}");
+    let count = mounted::tree(&at.join("part")).values().filter(|(mode, ..)| mode & 0o170_000 == 0o100_000).count();
+    assert!(said.contains(&format!("{told}{count} files in ")), "{count}: {said}");
+    assert!(fs::symlink_metadata(at.join("part/deep/large")).is_err());
+    // A folder that nothing came into does not stay.
+    let large = at.join("source/etc/deep/large");
+    debugfs(&at.join("disk"), &format!("mkdir lone\ncd lone\nwrite {} large\n", large.display()));
+    fs::remove_file(at.join("disk.zdi")).unwrap();
+    save(at);
+    let said = copy("/lone", "lone");
+    assert!(!said.contains("only a part") && said.contains("lone/large"), "{said}");
+    assert!(fs::symlink_metadata(at.join("lone")).is_err());
 }
