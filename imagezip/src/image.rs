@@ -1,8 +1,9 @@
 //! An image with its bases: opened, checked as a whole, then read.
 //!
 //! [`Chain<Unverified>`] knows that the files are images and fit together by root. [`Chain<Verified>`] has also parsed
-//! every map, found every block a map refers to, and digested every frame: what is left to fail is the medium, and
-//! frames whose maker wrote nonsense under a correct digest. Restore takes nothing else.
+//! every map and found every block a map refers to. Its frames were digested, too, all of them ([`Chain::verify`]), or
+//! are when they are read ([`Chain::verify_maps`]): what is left to fail is the medium, and frames whose maker wrote
+//! nonsense under a correct digest. Restore takes nothing else, and digests the frames it needs before it writes.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -154,10 +155,35 @@ pub(crate) struct Image {
 #[derive(Clone, Copy, Debug)]
 pub struct Unverified;
 
-/// State of a chain that was checked as a whole.
+/// State of a chain whose maps were checked, and whose frames were or are when they are read.
 #[derive(Debug)]
 pub struct Verified {
     plan: Plan,
+    frames_checked: bool,
+}
+
+/// Whether the digest of a frame is checked when it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Digests {
+    /// It is.
+    Check,
+    /// It was, and what is made of the frame is proved by its root.
+    Proved,
+}
+
+/// Frames of a chain, by image.
+#[derive(Debug)]
+pub(crate) struct FrameSet(Vec<Vec<bool>>);
+
+impl FrameSet {
+    /// Adds the frame that a run lies in, if it lies in one.
+    pub(crate) fn add(&mut self, content: Content) {
+        let Content::Frame { image, frame, .. } = content else { return };
+        let place = usize::try_from(frame).ok();
+        if let Some(wanted) = place.and_then(|frame| self.0.get_mut(image)?.get_mut(frame)) {
+            *wanted = true;
+        }
+    }
 }
 
 /// An image, and the images its blocks come from; the image itself is the last.
@@ -235,12 +261,23 @@ impl Chain<Unverified> {
     /// # Errors
     /// [`ImageError`] with the first thing that is wrong.
     pub fn verify(self, threads: NonZeroUsize, control: Control<'_>) -> Result<Chain<Verified>, ImageError> {
+        let mut chain = self.verify_maps()?;
+        chain.check_frames(&chain.all_frames(), threads, control)?;
+        chain.state.frames_checked = true;
+        Ok(chain)
+    }
+
+    /// Checks maps, origins and counts; the digest of a frame is checked whenever it is read. For whoever needs little
+    /// of a large image.
+    ///
+    /// # Errors
+    /// [`ImageError`] with the first thing that is wrong.
+    pub fn verify_maps(self) -> Result<Chain<Verified>, ImageError> {
         let last = self.images.len() - 1;
         let mut plans: Vec<Option<Plan>> = self.images.iter().map(|_| None).collect();
         self.plan(last, &mut plans, 0)?;
         let plan = plans[last].take().ok_or(ImageError::Cancelled)?;
-        self.check_frames(threads, control)?;
-        Ok(Chain { images: self.images, state: Verified { plan } })
+        Ok(Chain { images: self.images, state: Verified { plan, frames_checked: false } })
     }
 
     /// Makes the plan of one image after those of its bases.
@@ -261,24 +298,6 @@ impl Chain<Unverified> {
         let plan = Plan::new(index, image, map, &bases)?;
         plans[index] = Some(plan);
         Ok(())
-    }
-
-    fn check_frames(&self, threads: NonZeroUsize, control: Control<'_>) -> Result<(), ImageError> {
-        let frames = |image: &Image| image.container.contents().frames.len();
-        let all =
-            |image: &Image| image.container.contents().frames.iter().map(|frame| u64::from(frame.stored_bytes)).sum();
-        let total: u64 = self.images.iter().map(all).fold(0, |sum: u64, bytes: u64| sum.saturating_add(bytes));
-        control.progress.begin(Phase::Check, ByteLen::new(total));
-        let items = self.images.iter().flat_map(|image| (0_u32..).take(frames(image)).map(move |frame| (image, frame)));
-        let work = |buffer: &mut Vec<u8>, (image, frame): (&Image, u32)| {
-            if control.cancelled() {
-                return Err(ImageError::Cancelled);
-            }
-            read_checked(image, frame, buffer)?;
-            control.progress.add_done(ByteLen::of(buffer));
-            Ok(())
-        };
-        parallel::in_order("check", threads, items, Vec::new, work, Ok)
     }
 }
 
@@ -302,6 +321,53 @@ impl Chain<Verified> {
     /// Returns where the content of every block is.
     pub const fn plan(&self) -> &Plan {
         &self.state.plan
+    }
+
+    /// Returns true when the digest of every frame was checked.
+    const fn frames_checked(&self) -> bool {
+        self.state.frames_checked
+    }
+
+    /// Returns a set of no frames.
+    pub(crate) fn no_frames(&self) -> FrameSet {
+        FrameSet(self.images.iter().map(|image| vec![false; image.container.contents().frames.len()]).collect())
+    }
+
+    /// Returns the set of all frames.
+    pub(crate) fn all_frames(&self) -> FrameSet {
+        FrameSet(self.images.iter().map(|image| vec![true; image.container.contents().frames.len()]).collect())
+    }
+
+    /// Checks the digest of every frame, unless that was done.
+    pub(crate) fn ensure_frames(&self, threads: NonZeroUsize, control: Control<'_>) -> Result<(), ImageError> {
+        if self.state.frames_checked { Ok(()) } else { self.check_frames(&self.all_frames(), threads, control) }
+    }
+
+    /// Checks the digests of some frames.
+    pub(crate) fn check_frames(
+        &self,
+        wanted: &FrameSet,
+        threads: NonZeroUsize,
+        control: Control<'_>,
+    ) -> Result<(), ImageError> {
+        let items = || {
+            self.images.iter().zip(&wanted.0).flat_map(|(image, wanted)| {
+                let frames = (0_u32..).zip(wanted).filter(|(_, wanted)| **wanted);
+                frames.map(move |(frame, _)| (image, frame))
+            })
+        };
+        let stored = items().filter_map(|(image, frame)| image.container.frame_range(frame));
+        let total = stored.fold(0, |sum: u64, (_, record)| sum.saturating_add(u64::from(record.stored_bytes)));
+        control.progress.begin(Phase::Check, ByteLen::new(total));
+        let work = |buffer: &mut Vec<u8>, (image, frame): (&Image, u32)| {
+            if control.cancelled() {
+                return Err(ImageError::Cancelled);
+            }
+            read_checked(image, frame, Digests::Check, buffer)?;
+            control.progress.add_done(ByteLen::of(buffer));
+            Ok(())
+        };
+        parallel::in_order("check", threads, items(), Vec::new, work, Ok)
     }
 }
 
@@ -360,8 +426,11 @@ fn load_map(image: &Image) -> Result<ImageMap, ImageError> {
 }
 
 /// Reads the stored bytes of a frame; checks their digest and that they are one zstd frame of the right length.
-fn read_checked(image: &Image, frame: u32, buffer: &mut Vec<u8>) -> Result<ByteLen, ImageError> {
-    let read = image.container.read_frame(frame, buffer);
+fn read_checked(image: &Image, frame: u32, digests: Digests, buffer: &mut Vec<u8>) -> Result<ByteLen, ImageError> {
+    let read = match digests {
+        Digests::Check => image.container.read_frame(frame, buffer),
+        Digests::Proved => image.container.read_frame_unchecked(frame, buffer),
+    };
     let record = read.map_err(|source| ImageError::Frame { name: image.name.clone(), source })?;
     let raw = ByteLen::new(u64::from(record.raw_bytes));
     check_zstd(buffer, raw).map_err(|reason| ImageError::Expand { name: image.name.clone(), frame, reason })?;

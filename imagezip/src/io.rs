@@ -5,12 +5,14 @@ use std::io;
 pub use sigs::source::ReadAt;
 use sigs::{ByteLen, ByteOffset, ByteRange, SectorSize};
 
+mod aligned;
 mod device;
 mod direct;
 pub mod fake;
 pub(crate) mod patient;
 mod sys;
 
+pub(crate) use aligned::AlignedBuffer;
 pub use device::{Disk, DiskError, DiskKind};
 pub use direct::DirectDisk;
 
@@ -36,6 +38,15 @@ pub trait DiskIo: ReadAt {
         write_zeros(self, range)
     }
 
+    /// Tells a medium that has holes that a range of them will be written, so that it finds one place for all of it, or
+    /// no place before anything is written. Does nothing where that is no gain.
+    ///
+    /// # Errors
+    /// Whatever the medium says.
+    fn allocate(&self, _range: ByteRange) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Tells the medium that a range is not needed. What it reads as afterwards is up to the medium.
     ///
     /// # Errors
@@ -53,6 +64,11 @@ pub trait DiskIo: ReadAt {
     /// # Errors
     /// Whatever the system says.
     fn drop_cache(&self, range: ByteRange) -> io::Result<()>;
+
+    /// Returns true when reads and writes wait for the medium, so that others are wanted to use the processor meanwhile.
+    fn waits(&self) -> bool {
+        false
+    }
 
     /// Returns the sector size where it is a fact of hardware; a regular file has none of its own.
     fn hard_sector_size(&self) -> Option<SectorSize> {

@@ -33,6 +33,7 @@ use crate::io::DiskIo;
 
 mod body;
 mod ends;
+mod joined;
 mod known;
 mod marks;
 mod read_back;
@@ -170,9 +171,21 @@ pub enum Refusal {
     /// What is on the target would not be read from its medium.
     #[error("what is on the target cannot be compared")]
     Settle(#[source] Box<Failure>),
+    /// The image is damaged.
+    #[error("the image cannot be restored")]
+    Image(#[source] Box<ImageError>),
     /// The caller asked to stop before anything was written.
     #[error("stopped on request")]
     Cancelled,
+}
+
+impl Refusal {
+    fn of_image(error: ImageError) -> Self {
+        match error {
+            ImageError::Cancelled => Self::Cancelled,
+            other => Self::Image(Box::new(other)),
+        }
+    }
 }
 
 /// What went wrong after the first write.
@@ -268,7 +281,9 @@ pub fn restore(
     control: Control<'_>,
 ) -> Result<RestoreReport, RestoreError> {
     let fit = check(chain, target, options, control).map_err(RestoreError::Refused)?;
-    Job::new(chain, target, options, control, &fit).run().map_err(RestoreError::Unfinished)
+    chain.ensure_frames(options.threads, control).map_err(|error| RestoreError::Refused(Refusal::of_image(error)))?;
+    let job = Job::new(chain, target, options, control, &fit);
+    job.run().map_err(|failure| RestoreError::Unfinished(job.blame(failure)))
 }
 
 /// Writes what a target of the size of the disk lacks of the state of an image, whose signature is at hand.
@@ -286,7 +301,8 @@ pub fn restore_known(
     let fit = check(chain, target, options, control).map_err(RestoreError::Refused)?;
     let job = Job::new(chain, target, options, control, &fit);
     let differing = job.differing(signature).map_err(RestoreError::Refused)?;
-    job.run_known(signature, &differing).map_err(RestoreError::Unfinished)
+    job.check_needed(&differing).map_err(|error| RestoreError::Refused(Refusal::of_image(error)))?;
+    job.run_known(signature, &differing).map_err(|failure| RestoreError::Unfinished(job.blame(failure)))
 }
 
 fn check(
@@ -413,6 +429,24 @@ impl<'a> Job<'a> {
         parts.extend([(at, end.min(tail), false), (at.max(tail), end, true)]);
         parts.retain(|(first, end, _)| first < end);
         parts
+    }
+
+    /// Returns how many do the work: where all wait for the medium, one more for each, to keep the processor busy.
+    fn workers(&self) -> NonZeroUsize {
+        let threads = self.options.threads;
+        if self.target.waits() { threads.saturating_add(threads.get()) } else { threads }
+    }
+
+    /// Returns the failure to tell: what was not written as it should be may come from an image that was changed after
+    /// it was checked, and then the target is not to blame.
+    fn blame(&self, failure: Failure) -> Failure {
+        if !matches!(failure, Failure::WrongRoot { .. } | Failure::Changed { .. }) {
+            return failure;
+        }
+        match self.chain.check_frames(&self.chain.all_frames(), self.options.threads, self.control) {
+            Ok(()) | Err(ImageError::Cancelled) => failure,
+            Err(damaged) => Failure::Image(damaged),
+        }
     }
 
     fn check_cancelled(&self) -> Result<(), Failure> {

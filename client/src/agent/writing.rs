@@ -88,7 +88,7 @@ impl WriteError {
                 RestoreError::Refused(
                     Refusal::Size { .. } | Refusal::Sectors { .. } | Refusal::Unfit(_) | Refusal::Settle(_),
                 ) => FailureClass::Machine,
-                RestoreError::Refused(Refusal::Signature) => FailureClass::Corruption,
+                RestoreError::Refused(Refusal::Signature | Refusal::Image(_)) => FailureClass::Corruption,
                 RestoreError::Unfinished(failure) => match failure {
                     RestoreFailure::Image(_)
                     | RestoreFailure::Signature(_)

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sigs::{BlockIndex, ByteLen, ByteOffset, ByteRange, Geometry, ReadAt, SectorSize};
 
 use super::expand::Expander;
-use super::{Chain, Content, ImageError, PlanRun, Verified};
+use super::{Chain, Content, Digests, ImageError, PlanRun, Verified};
+use crate::io::AlignedBuffer;
 use crate::layout::{BadLayout, Layout};
 
 /// How many expanded frames are kept unless told otherwise: 32 MiB at most.
@@ -89,7 +90,8 @@ impl ImageDisk {
         };
         let block = u64::from(self.geometry().block_size.bytes());
         let source = &self.chain.images()[image];
-        let raw = self.cache.frame((image, frame), |expander, raw| expander.expand(source, frame, raw))?;
+        let raw =
+            self.cache.frame((image, frame), |expander, raw| expander.expand(source, frame, Digests::Check, raw))?;
         // Where the part begins inside the frame; a plan was checked, so nothing here overflows.
         let run_start = run.first.get().saturating_mul(block);
         let skipped = part.start.get().saturating_sub(run_start);
@@ -136,7 +138,7 @@ impl ReadAt for ImageDisk {
 /// Which image of a chain, and which of its frames.
 type Key = (usize, u32);
 /// A frame once it is expanded. Its lock is held while it is, so that others who want the same frame wait for it.
-type Slot = Arc<Mutex<Option<Arc<Vec<u8>>>>>;
+type Slot = Arc<Mutex<Option<Arc<AlignedBuffer>>>>;
 
 /// The frames used last, expanded, and the expanders nobody uses at the moment.
 struct Cache {
@@ -161,15 +163,15 @@ impl Cache {
     fn frame<E>(
         &self,
         key: Key,
-        expand: impl FnOnce(&mut Expander, &mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<Arc<Vec<u8>>, E> {
+        expand: impl FnOnce(&mut Expander, &mut AlignedBuffer) -> Result<(), E>,
+    ) -> Result<Arc<AlignedBuffer>, E> {
         let slot = self.slot(key);
         let mut content = lock(&slot);
         if let Some(raw) = &*content {
             return Ok(Arc::clone(raw));
         }
         let mut expander = lock(&self.expanders).pop().unwrap_or_default();
-        let mut raw = Vec::new();
+        let mut raw = AlignedBuffer::default();
         expand(&mut expander, &mut raw)?;
         let mut idle = lock(&self.expanders);
         if idle.len() < KEPT_EXPANDERS {
@@ -213,10 +215,10 @@ mod tests {
                 raw.extend_from_slice(&frame.to_le_bytes());
                 Ok::<_, ()>(())
             });
-            assert_eq!(**raw.as_ref().unwrap(), frame.to_le_bytes());
+            assert_eq!(raw.as_ref().unwrap()[..], frame.to_le_bytes());
         }
         assert_eq!(expanded, [1, 2, 3, 2], "1 was used again before 3 came, so 2 had to go");
-        assert_eq!(cache.frame((1, 1), |_, _| Err("no")), Err("no"));
+        assert_eq!(cache.frame((1, 1), |_, _| Err("no")).err(), Some("no"));
         assert!(cache.frame((1, 1), |_, _| Ok::<_, ()>(())).is_ok(), "it is tried again");
         assert!(lock(&cache.slots).len() <= 2);
     }

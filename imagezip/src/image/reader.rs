@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use sigs::{BlockSize, ByteLen};
 
 use super::expand::Expander;
-use super::{Chain, Content, Image, ImageError, PlanRun, Verified};
+use super::{Chain, Content, Digests, Image, ImageError, PlanRun, Verified};
+use crate::io::AlignedBuffer;
 
 /// How many expanded frames a reader keeps for each image of its chain.
 const KEPT_FOR_EACH_IMAGE: usize = 2;
@@ -17,8 +18,9 @@ const KEPT_FOR_EACH_IMAGE: usize = 2;
 pub struct ContentReader<'a> {
     chain: &'a Chain<Verified>,
     block_size: BlockSize,
-    kept: VecDeque<(usize, u32, Vec<u8>)>,
+    kept: VecDeque<(usize, u32, AlignedBuffer)>,
     expander: Expander,
+    digests: Digests,
 }
 
 impl std::fmt::Debug for ContentReader<'_> {
@@ -28,10 +30,21 @@ impl std::fmt::Debug for ContentReader<'_> {
 }
 
 impl<'a> ContentReader<'a> {
-    /// Makes a reader.
+    /// Makes a reader that believes no stored byte whose digest it did not check.
     pub fn new(chain: &'a Chain<Verified>) -> Self {
+        Self::with_digests(chain, Digests::Check)
+    }
+
+    /// Makes a reader for whoever proves by its root what was made of the content, and would hash everything twice.
+    /// What changed since the chain was verified is found by that proof, or is no zstd frame any more.
+    pub(crate) fn of_proved(chain: &'a Chain<Verified>) -> Self {
+        let all_checked = chain.frames_checked();
+        Self::with_digests(chain, if all_checked { Digests::Proved } else { Digests::Check })
+    }
+
+    fn with_digests(chain: &'a Chain<Verified>, digests: Digests) -> Self {
         let block_size = chain.geometry().block_size;
-        Self { chain, block_size, kept: VecDeque::new(), expander: Expander::default() }
+        Self { chain, block_size, kept: VecDeque::new(), expander: Expander::default(), digests }
     }
 
     /// Returns the content of a run of the chain's plan, or nothing when it is not DATA.
@@ -62,7 +75,7 @@ impl<'a> ContentReader<'a> {
                 let full = self.kept.len() >= KEPT_FOR_EACH_IMAGE * self.chain.images().len();
                 let oldest = if full { self.kept.pop_front() } else { None };
                 let mut raw = oldest.map(|(_, _, raw)| raw).unwrap_or_default();
-                self.expander.expand(source, frame, &mut raw)?;
+                self.expander.expand(source, frame, self.digests, &mut raw)?;
                 (image, frame, raw)
             }
         };

@@ -10,6 +10,7 @@ use rustix::fs::{Advice, FallocateFlags, Mode, OFlags, fadvise, fallocate};
 use rustix::io::Errno;
 use sigs::{ByteLen, ByteOffset, ByteRange, SectorSize};
 
+use super::direct::Direct;
 use super::sys::discard_device;
 use super::{DiskIo, ReadAt, write_zeros};
 
@@ -57,10 +58,18 @@ pub enum DiskError {
     },
 }
 
+/// How long a read or write of a disk that is written to is at least to go past the page cache: there the cache would
+/// cost a copy and keep what nobody reads again, but for less than this it gathers what the medium would see one by one.
+const DIRECT_BYTES: usize = 64 << 10;
+
 /// A regular file or a block device.
+///
+/// One that is opened for writing is read and written past the page cache where the system offers that, as far as
+/// places and lengths allow.
 #[derive(Debug)]
 pub struct Disk {
     file: File,
+    direct: Option<Direct>,
     kind: DiskKind,
     len: ByteLen,
     sector_size: SectorSize,
@@ -89,7 +98,7 @@ impl Disk {
             Errno::BUSY => DiskError::Busy { path: path.to_owned() },
             other => open_error(path, other.into()),
         })?;
-        Self::from_file(File::from(descriptor), path)
+        Ok(Self::from_file(File::from(descriptor), path)?.with_direct())
     }
 
     /// Creates a regular file of `len` bytes, all of it a hole.
@@ -105,7 +114,17 @@ impl Disk {
             drop(std::fs::remove_file(path));
             return Err(open_error(path, source));
         }
-        Self::from_file(file, path)
+        Ok(Self::from_file(file, path)?.with_direct())
+    }
+
+    fn with_direct(mut self) -> Self {
+        self.direct = Direct::beside(&self.file);
+        self
+    }
+
+    /// Returns the way past the page cache, when it takes this.
+    fn direct(&self, offset: ByteOffset, len: usize) -> Option<&Direct> {
+        self.direct.as_ref().filter(|direct| len >= DIRECT_BYTES && direct.takes(offset, len))
     }
 
     fn from_file(mut file: File, path: &Path) -> Result<Self, DiskError> {
@@ -121,7 +140,7 @@ impl Disk {
                 SectorSize::new(bytes).map_err(|source| DiskError::Sectors { path: path.to_owned(), source })?
             }
         };
-        Ok(Self { file, kind, len, sector_size })
+        Ok(Self { file, direct: None, kind, len, sector_size })
     }
 
     /// Returns whether it is a file or a device.
@@ -156,7 +175,11 @@ fn check_kind(path: &Path) -> Result<(), DiskError> {
 
 impl ReadAt for Disk {
     fn read_exact_at(&self, buf: &mut [u8], offset: ByteOffset) -> io::Result<()> {
-        self.file.read_exact_at(buf, offset.get())
+        match self.direct(offset, buf.len()).map(|direct| direct.read(buf, offset)) {
+            Some(Ok(())) => Ok(()),
+            // The cache asks for each page by itself, and its word on what cannot be read is the exact one.
+            Some(Err(_)) | None => self.file.read_exact_at(buf, offset.get()),
+        }
     }
 
     fn len(&self) -> ByteLen {
@@ -191,6 +214,12 @@ impl DiskIo for Disk {
         if end.is_none_or(|end| end.get() > self.len.get()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a write past the end of the disk"));
         }
+        match self.direct(offset, bytes.len()).map(|direct| direct.write(bytes, offset)) {
+            // Not offered after all, at this alignment.
+            Some(Err(error)) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {}
+            Some(result) => return result,
+            None => {}
+        }
         self.file.write_all_at(bytes, offset.get())
     }
 
@@ -206,6 +235,17 @@ impl DiskIo for Disk {
             Ok(()) => Ok(()),
             // Not offered here, or not at this alignment.
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => write_zeros(self, range),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn allocate(&self, range: ByteRange) -> io::Result<()> {
+        let large = range.len.to_usize().is_none_or(|len| len >= DIRECT_BYTES);
+        if self.kind == DiskKind::Device || self.direct.is_none() || !large {
+            return Ok(());
+        }
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, range.start.get(), range.len.get()) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV) | Ok(()) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -227,6 +267,10 @@ impl DiskIo for Disk {
     fn drop_cache(&self, range: ByteRange) -> io::Result<()> {
         let Some(len) = NonZeroU64::new(range.len.get()) else { return Ok(()) };
         fadvise(&self.file, range.start.get(), Some(len), Advice::DontNeed).map_err(io::Error::from)
+    }
+
+    fn waits(&self) -> bool {
+        self.direct.is_some()
     }
 
     fn hard_sector_size(&self) -> Option<SectorSize> {

@@ -9,7 +9,7 @@ use super::{Failure, FreePolicy, Job};
 use crate::control::Phase;
 use crate::extents::Extents;
 use crate::image::{Content, ContentReader, PlanRun};
-use crate::io::is_zero;
+use crate::io::{AlignedBuffer, is_zero};
 use crate::parallel;
 
 /// How many chunks one worker takes at a time: long enough that few frames are expanded by two workers.
@@ -27,13 +27,15 @@ pub(super) struct Written {
 
 /// What is gathered before it is written: neighbours on the disk come from many places of many frames.
 const GATHER_BYTES: usize = 1 << 20;
+/// So much in one go is written from where it is: another copy of it costs more than another write.
+const ALONE_BYTES: usize = 256 << 10;
 /// Zeros between data are written along when they are no more than this: cheaper than another write.
 const GATHER_ZEROS: usize = 64 << 10;
 
 /// What one worker keeps.
 struct Worker<'a> {
     reader: ContentReader<'a>,
-    found: Vec<u8>,
+    found: AlignedBuffer,
     gathered: Gathered,
 }
 
@@ -41,7 +43,7 @@ struct Worker<'a> {
 #[derive(Debug)]
 struct Gathered {
     start: ByteOffset,
-    bytes: Vec<u8>,
+    bytes: AlignedBuffer,
 }
 
 impl Gathered {
@@ -64,7 +66,7 @@ impl Job<'_> {
     /// Does with FREE blocks what the caller wants.
     pub(super) fn free_blocks(&self) -> Result<(), Failure> {
         if self.options.fresh {
-            return Ok(());
+            return self.allocate();
         }
         if self.options.free != FreePolicy::Keep {
             for run in self.plan().runs().filter(|run| run.content == Content::Free) {
@@ -76,6 +78,25 @@ impl Job<'_> {
             self.behind().map_or(Ok(()), |range| self.free_range(range))?;
         }
         if self.options.free == FreePolicy::Zero { Ok(()) } else { self.clear_marks() }
+    }
+
+    /// Makes room in a fresh file for all that will be written.
+    fn allocate(&self) -> Result<(), Failure> {
+        let mut waiting: Option<ByteRange> = None;
+        let allocate = |range: ByteRange| {
+            let done = self.fit.clip(range).map_or(Ok(()), |range| self.target.allocate(range));
+            done.map_err(|source| Failure::Write { verb: "make room for", range, source })
+        };
+        for run in self.plan().runs().filter(|run| matches!(run.content, Content::Frame { .. })) {
+            let range = self.range_of(&run);
+            match &mut waiting {
+                Some(before) if before.checked_end() == Some(range.start) => {
+                    before.len = ByteLen::new(before.len.get().saturating_add(range.len.get()));
+                }
+                _ => waiting.replace(range).map_or(Ok(()), allocate)?,
+            }
+        }
+        waiting.map_or(Ok(()), allocate)
     }
 
     fn free_range(&self, range: ByteRange) -> Result<(), Failure> {
@@ -100,9 +121,9 @@ impl Job<'_> {
     pub(super) fn write_body(&self, only: Option<&Extents>) -> Result<Written, Failure> {
         self.control.progress.begin(Phase::Write, only.map_or(self.plan().used_bytes(), Extents::total));
         let start = || Worker {
-            reader: ContentReader::new(self.chain),
-            found: Vec::new(),
-            gathered: Gathered { start: ByteOffset::ZERO, bytes: Vec::new() },
+            reader: ContentReader::of_proved(self.chain),
+            found: AlignedBuffer::default(),
+            gathered: Gathered { start: ByteOffset::ZERO, bytes: AlignedBuffer::default() },
         };
         let work = |worker: &mut Worker<'_>, chunks: std::ops::Range<u64>| {
             let per_chunk = u64::from(self.geometry().block_size.blocks_per_chunk());
@@ -136,7 +157,7 @@ impl Job<'_> {
             let flush = move || asked.iter().try_for_each(|()| self.flush());
             let flusher = thread::Builder::new().name("restore-flush".to_owned()).spawn_scoped(scope, flush);
             let mut unflushed = 0;
-            let written = parallel::in_order("restore", self.options.threads, pieces, start, work, |done| {
+            let written = parallel::in_order("restore", self.workers(), pieces, start, work, |done| {
                 total.written += done.written;
                 total.kept += done.kept;
                 unflushed += done.written;
@@ -185,7 +206,7 @@ impl Job<'_> {
     fn gather(&self, gathered: &mut Gathered, bytes: &[u8], offset: ByteOffset) -> Result<(), Failure> {
         if !gathered.takes(offset, bytes.len()) {
             self.write_gathered(gathered)?;
-            if bytes.len() >= GATHER_BYTES {
+            if bytes.len() >= ALONE_BYTES {
                 return self.write(bytes, offset);
             }
             gathered.start = offset;
@@ -217,7 +238,9 @@ impl Job<'_> {
         if let Some(len) = range.len.to_usize().filter(|len| *len <= GATHER_ZEROS && !compare)
             && gathered.takes(range.start, len)
         {
-            gathered.bytes.resize(gathered.bytes.len() + len, 0);
+            let before = gathered.bytes.len();
+            gathered.bytes.resize(before + len);
+            gathered.bytes[before..].fill(0);
             done.written += range.len.get();
             return Ok(());
         }
@@ -227,7 +250,7 @@ impl Job<'_> {
             return Ok(());
         }
         for piece in pieces_of(range) {
-            worker.found.resize(piece.len.to_usize().unwrap_or(0), 0);
+            worker.found.resize(piece.len.to_usize().unwrap_or(0));
             self.read(&mut worker.found, piece.start)?;
             if is_zero(&worker.found) {
                 done.kept += piece.len.get();
@@ -245,10 +268,10 @@ impl Job<'_> {
         &self,
         content: &[u8],
         start: ByteOffset,
-        found: &mut Vec<u8>,
+        found: &mut AlignedBuffer,
         done: &mut Written,
     ) -> Result<(), Failure> {
-        found.resize(content.len(), 0);
+        found.resize(content.len());
         self.read(found, start)?;
         let size = self.geometry().block_size.as_usize();
         let mut pending = 0..0;

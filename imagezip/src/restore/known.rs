@@ -14,8 +14,8 @@ use super::{Failure, FreePolicy, Job, Refusal};
 use crate::capture::Base;
 use crate::control::Phase;
 use crate::extents::{Extents, ExtentsBuilder};
-use crate::image::Content;
-use crate::io::is_zero;
+use crate::image::{Content, ImageError};
+use crate::io::{AlignedBuffer, is_zero};
 use crate::parallel;
 
 /// What a worker found in a piece: its first chunk, the end of its last, and what differs.
@@ -24,7 +24,7 @@ type Compared = (u64, u64, Vec<ByteRange>);
 /// What one worker keeps.
 #[derive(Default)]
 struct Worker {
-    buffer: Vec<u8>,
+    buffer: AlignedBuffer,
     found: Vec<BlockState>,
 }
 
@@ -54,22 +54,32 @@ impl Job<'_> {
         };
         let (mut all, mut next) = (ExtentsBuilder::new(), 0);
         let pieces = self.plan().pieces(PIECE_CHUNKS, false).into_iter();
-        parallel::in_order(
-            "compare",
-            self.options.threads,
-            pieces,
-            Worker::default,
-            work,
-            |(start, end, differing)| {
-                if !free(next..start) {
-                    return Err(Refusal::Signature);
-                }
-                next = end;
-                differing.into_iter().for_each(|range| all.add(range));
-                Ok(())
-            },
-        )?;
+        parallel::in_order("compare", self.workers(), pieces, Worker::default, work, |(start, end, differing)| {
+            if !free(next..start) {
+                return Err(Refusal::Signature);
+            }
+            next = end;
+            differing.into_iter().for_each(|range| all.add(range));
+            Ok(())
+        })?;
         if free(next..geometry.chunks()) { Ok(all.finish()) } else { Err(Refusal::Signature) }
+    }
+
+    /// Checks the frames that are needed to write what differs, and the ends. The others need not be right.
+    pub(super) fn check_needed(&self, differing: &Extents) -> Result<(), ImageError> {
+        let total = self.geometry().blocks();
+        let mut wanted = self.chain.no_frames();
+        let mut add = |first: BlockIndex, end: BlockIndex| {
+            self.plan().runs_in(first, end).for_each(|run| wanted.add(run.content));
+        };
+        add(BlockIndex::ZERO, self.head_end);
+        add(self.tail_start, BlockIndex::new(total.get()));
+        for range in differing.iter() {
+            let end = range.checked_end().unwrap_or(ByteOffset::MAX);
+            let behind = end.get().div_ceil(u64::from(self.geometry().block_size.bytes()));
+            add(self.block_at(range.start), BlockIndex::new(behind.min(total.get())));
+        }
+        self.chain.check_frames(&wanted, self.options.threads, self.control)
     }
 
     fn compare_chunk(
@@ -86,8 +96,8 @@ impl Job<'_> {
         let blocks = self.geometry().blocks_in_chunk(chunk).unwrap_or(0);
         let expected = signature.chunk(chunk).map_err(|_| Refusal::Signature)?.states(blocks);
         let end = BlockIndex::new(first.get().saturating_add(u64::from(blocks)));
+        let mut used = Vec::new();
         for run in self.plan().runs_in(first, end) {
-            let range = self.range_of(&run);
             let skipped = usize::try_from(run.first.get().saturating_sub(first.get())).unwrap_or(usize::MAX);
             let count = usize::try_from(run.blocks.get()).unwrap_or(0);
             let expected = expected.get(skipped..).and_then(|rest| rest.get(..count)).ok_or(Refusal::Signature)?;
@@ -100,29 +110,66 @@ impl Job<'_> {
                 return Err(Refusal::Signature);
             }
             if run.content != Content::Free {
-                self.compare_range(range, expected, worker, differing);
-                self.control.progress.add_done(range.len);
+                add_range(&mut used, self.range_of(&run));
             }
         }
-        Ok(())
+        let Worker { buffer, found } = worker;
+        self.read_joined(&used, buffer, |number, read| {
+            let range = used[number];
+            match read {
+                Ok(content) => {
+                    let skipped = self.block_at(range.start).get().saturating_sub(first.get());
+                    let expected = usize::try_from(skipped).ok().and_then(|skipped| expected.get(skipped..));
+                    self.compare(content, range.start, expected.unwrap_or_default(), found, differing);
+                }
+                Err(_) => self.compare_singly(range, (first, &expected), found, differing),
+            }
+            self.control.progress.add_done(range.len);
+            Ok(())
+        })
     }
 
-    /// Reads a range of at most a chunk and adds the blocks that are not what they should be.
-    fn compare_range(&self, range: ByteRange, expected: &[BlockState], worker: &mut Worker, out: &mut Vec<ByteRange>) {
+    /// Adds the blocks that are not what they should be.
+    fn compare(
+        &self,
+        content: &[u8],
+        start: ByteOffset,
+        expected: &[BlockState],
+        found: &mut Vec<BlockState>,
+        out: &mut Vec<ByteRange>,
+    ) {
         let size = self.geometry().block_size.as_usize();
-        worker.buffer.resize(range.len.to_usize().unwrap_or(0), 0);
-        if self.target.read_exact_at(&mut worker.buffer, range.start).is_err() {
-            out.push(range);
-            return;
-        }
-        states_of(&worker.buffer, size, &mut worker.found);
-        let mut start = range.start;
-        for ((found, expected), content) in worker.found.iter().zip(expected).zip(worker.buffer.chunks(size)) {
+        states_of(content, size, found);
+        let mut start = start;
+        for ((found, expected), content) in found.iter().zip(expected).zip(content.chunks(size)) {
             let len = ByteLen::of(content);
             if found != expected {
                 out.push(ByteRange { start, len });
             }
             start = start.checked_add(len).unwrap_or(ByteOffset::MAX);
+        }
+    }
+
+    /// Compares block by block what could not be read at once; what cannot be read by itself differs.
+    fn compare_singly(
+        &self,
+        range: ByteRange,
+        (first, expected): (BlockIndex, &[BlockState]),
+        found: &mut Vec<BlockState>,
+        out: &mut Vec<ByteRange>,
+    ) {
+        let mut buffer = AlignedBuffer::default();
+        let mut block = self.block_at(range.start);
+        while let Some((start, len)) =
+            self.geometry().block_range(block).filter(|(start, _)| range.checked_end().is_some_and(|end| *start < end))
+        {
+            buffer.resize(len.to_usize().unwrap_or(0));
+            let place = usize::try_from(block.get().saturating_sub(first.get())).unwrap_or(usize::MAX);
+            match self.read(&mut buffer, start) {
+                Ok(()) => self.compare(&buffer, start, expected.get(place..).unwrap_or_default(), found, out),
+                Err(_) => out.push(ByteRange { start, len }),
+            }
+            block = BlockIndex::new(block.get().saturating_add(1));
         }
     }
 
@@ -140,7 +187,7 @@ impl Job<'_> {
             Ok::<(), Failure>(())
         };
         let pieces = self.plan().pieces(PIECE_CHUNKS, zeroed).into_iter();
-        parallel::in_order("read-back", self.options.threads, pieces, Worker::default, work, Ok)
+        parallel::in_order("read-back", self.workers(), pieces, Worker::default, work, Ok)
     }
 
     fn check_chunk(
@@ -155,6 +202,7 @@ impl Job<'_> {
         let blocks = self.geometry().blocks_in_chunk(chunk).unwrap_or(0);
         let end = BlockIndex::new(first.get().saturating_add(u64::from(blocks)));
         let mut expected: Option<Vec<BlockState>> = None;
+        let mut pieces = Vec::new();
         for run in self.plan().runs_in(first, end) {
             if run.content == Content::Free {
                 self.check_free(&run, &mut worker.buffer)?;
@@ -172,35 +220,30 @@ impl Job<'_> {
                     none.insert(state.states(blocks))
                 }
             };
-            let wanted = |block: BlockIndex| {
-                let at = block.get().saturating_sub(first.get());
-                usize::try_from(at).ok().and_then(|at| states.get(at)).copied()
-            };
-            let changed = |block: BlockIndex| {
-                let offset = self.geometry().block_range(block).map_or(range.start, |(start, _)| start);
-                Failure::Changed { offset }
-            };
             for block in (run.first.get()..run.first.get().saturating_add(run.blocks.get())).map(BlockIndex::new) {
                 // What the ends will hold is not there yet; it is read back when it is.
-                if self.in_ends(block) && ends.state(self, block) != wanted(block) {
-                    return Err(changed(block));
+                if self.in_ends(block) && ends.state(self, block) != state_in(states, first, block) {
+                    return Err(self.changed(block));
                 }
             }
-            for piece in written.within(range) {
-                worker.buffer.resize(piece.len.to_usize().unwrap_or(0), 0);
-                self.read(&mut worker.buffer, piece.start)?;
-                states_of(&worker.buffer, self.geometry().block_size.as_usize(), &mut worker.found);
-                let blocks = (self.block_at(piece.start).get()..).map(BlockIndex::new);
-                let wrong = blocks
-                    .zip(&worker.found)
-                    .find(|(block, found)| !self.in_ends(*block) && wanted(*block) != Some(**found));
-                if let Some((block, _)) = wrong {
-                    return Err(changed(block));
-                }
-                self.control.progress.add_done(piece.len);
-            }
+            pieces.extend(written.within(range));
         }
-        Ok(())
+        let Some(states) = expected else { return Ok(()) };
+        let Worker { buffer, found } = worker;
+        self.read_joined(&pieces, buffer, |number, read| {
+            let piece = pieces[number];
+            states_of(read?, self.geometry().block_size.as_usize(), found);
+            let blocks = (self.block_at(piece.start).get()..).map(BlockIndex::new);
+            let wanted = |block: BlockIndex| state_in(&states, first, block);
+            let wrong =
+                blocks.zip(&*found).find(|(block, found)| !self.in_ends(*block) && wanted(*block) != Some(**found));
+            self.control.progress.add_done(piece.len);
+            wrong.map_or(Ok(()), |(block, _)| Err(self.changed(block)))
+        })
+    }
+
+    fn changed(&self, block: BlockIndex) -> Failure {
+        Failure::Changed { offset: self.geometry().block_range(block).map_or(ByteOffset::ZERO, |(start, _)| start) }
     }
 
     fn block_at(&self, offset: ByteOffset) -> BlockIndex {
@@ -223,4 +266,20 @@ fn states_of(content: &[u8], size: usize, states: &mut Vec<BlockState>) {
         true => Some(BlockState::Zero),
         false => hashes.next().map(BlockState::Data),
     }));
+}
+
+/// Returns what the states of a chunk, of which `first` is the first block, say of a block.
+fn state_in(states: &[BlockState], first: BlockIndex, block: BlockIndex) -> Option<BlockState> {
+    let place = block.get().checked_sub(first.get())?;
+    states.get(usize::try_from(place).ok()?).copied()
+}
+
+/// Adds a range that follows the last one or lies behind it.
+fn add_range(ranges: &mut Vec<ByteRange>, range: ByteRange) {
+    match ranges.last_mut() {
+        Some(last) if last.checked_end() == Some(range.start) => {
+            last.len = ByteLen::new(last.len.get().saturating_add(range.len.get()));
+        }
+        _ => ranges.push(range),
+    }
 }

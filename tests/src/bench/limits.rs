@@ -1,8 +1,8 @@
-//! What this machine can do at most, measured by `openssl speed`, `zstd -b` and `dd conv=fsync` in the same run.
+//! What this machine can do at most, measured in the same run: by `openssl speed` and `zstd -b` at its beginning, and by
+//! `dd` between the runs that write, because what a medium takes and gives changes from minute to minute.
 
-use std::fs::File;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::thread;
 use std::time::Instant;
 
@@ -26,7 +26,6 @@ pub(super) struct Limits {
     pub(super) zstd_of_changed_bytes: u64,
     pub(super) zstd_allocated: f64,
     pub(super) unzstd_allocated: f64,
-    pub(super) write: f64,
     pub(super) commands: Vec<String>,
 }
 
@@ -40,7 +39,8 @@ impl Limits {
         let (zstd_changed, _) = zstd(&workload.changed_blocks, cores, &mut commands)?;
         let zstd_of_changed_bytes = zstd_size(&workload.changed_blocks, &out.join("changed.zst"), &mut commands)?;
         let (zstd_allocated, unzstd_allocated) = zstd(&workload.allocated_sample, cores, &mut commands)?;
-        let write = dd(&workload.base, &out.join("dd.img"), &mut commands)?;
+        commands.push(say(&write_command(&workload.base, &out.join("dd.img"), workload.figures.changed_allocated)));
+        commands.push(say(&read_command(&out.join("dd.img"))));
         Ok(Self {
             cores,
             sha256,
@@ -49,7 +49,6 @@ impl Limits {
             zstd_of_changed_bytes,
             zstd_allocated,
             unzstd_allocated,
-            write,
             commands,
         })
     }
@@ -131,22 +130,58 @@ fn parse_zstd(text: &str) -> Option<(f64, f64)> {
     Some((pack * 1e6, unpack * 1e6))
 }
 
-fn dd(from: &Path, to: &Path, commands: &mut Vec<String>) -> anyhow::Result<f64> {
-    const MIB: u32 = 1024;
+/// What the medium does when `dd` asks it, once for each run of ours that is measured against it.
+#[derive(Debug, Default)]
+pub(super) struct Medium {
+    write: Vec<f64>,
+    read: Vec<f64>,
+}
+
+impl Medium {
+    /// Writes so many bytes of a file to another, durably, reads them directly, and removes them.
+    pub(super) fn measure(&mut self, from: &Path, to: &Path, len: u64) -> anyhow::Result<()> {
+        self.write.push(timed(&mut write_command(from, to, len))?);
+        self.read.push(timed(&mut read_command(to))?);
+        std::fs::remove_file(to)?;
+        // The next who writes must not wait for this.
+        rustix::fs::sync();
+        Ok(())
+    }
+
+    /// The median of the seconds that writing took.
+    pub(super) fn write_seconds(&self) -> anyhow::Result<f64> {
+        median(&self.write)
+    }
+
+    /// The median of the seconds that reading took.
+    pub(super) fn read_seconds(&self) -> anyhow::Result<f64> {
+        median(&self.read)
+    }
+}
+
+fn write_command(from: &Path, to: &Path, len: u64) -> Command {
     let mut command = Command::new("dd");
     command.arg(format!("if={}", from.display())).arg(format!("of={}", to.display()));
-    command.args(["bs=1M", &format!("count={MIB}"), "conv=fsync"]).stderr(Stdio::null());
-    let mut seconds: Vec<f64> = Vec::new();
-    for _ in 0..3 {
-        let begin = Instant::now();
-        run(&mut command)?;
-        seconds.push(begin.elapsed().as_secs_f64());
-        File::open(to)?.sync_all()?;
-        std::fs::remove_file(to)?;
-    }
-    commands.push(say(&command));
-    seconds.sort_by(f64::total_cmp);
-    Ok(f64::from(MIB) * 1024.0 * 1024.0 / seconds[1])
+    command.args(["bs=1M", "iflag=count_bytes", &format!("count={len}"), "conv=fsync"]);
+    command
+}
+
+fn read_command(from: &Path) -> Command {
+    let mut command = Command::new("dd");
+    command.arg(format!("if={}", from.display())).args(["of=/dev/null", "bs=1M", "iflag=direct"]);
+    command
+}
+
+fn timed(command: &mut Command) -> anyhow::Result<f64> {
+    let begin = Instant::now();
+    run(command)?;
+    Ok(begin.elapsed().as_secs_f64())
+}
+
+fn median(seconds: &[f64]) -> anyhow::Result<f64> {
+    let mut sorted = seconds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().context("nothing was measured")
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ impl Program {
         let mut runs = Vec::new();
         for _ in 0..self.runs.max(1) {
             before()?;
+            // What others wrote before is not written while this is measured.
+            rustix::fs::sync();
             let mut run = self.once(&[arguments, &[Path::new("--json")]].concat())?;
             let report: serde_json::Value = serde_json::from_str(&run.printed).context("read its --json answer")?;
             let read_back_ms = report.get("read_back_ms").and_then(serde_json::Value::as_f64).unwrap_or(0.0);

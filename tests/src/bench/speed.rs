@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::limits::Limits;
+use super::limits::{Limits, Medium};
 use super::measure::{Program, Run, remove, tool};
 use super::row::{Row, bytes};
 use super::workload::Workload;
@@ -15,6 +15,8 @@ pub(super) struct Made {
     full: PathBuf,
     pub(super) delta: PathBuf,
     target: PathBuf,
+    /// What `dd` writes, to compare with.
+    other: PathBuf,
 }
 
 impl Made {
@@ -26,6 +28,7 @@ impl Made {
             full: path("base.zdi"),
             delta: path("delta.zdi"),
             target: path("restored.img"),
+            other: path("dd.img"),
         }
     }
 }
@@ -64,22 +67,29 @@ pub(super) fn rows(
     let full = program.median("full image", &full, || remove(&made.full))?;
     let delta = delta(program, workload, made)?;
     let restore = [arg("restore"), &made.full, &made.delta, arg("--to"), &made.target];
-    let restore = program.median("restore", &restore, || remove(&made.target))?;
-    let in_place = in_place(program, workload, made)?;
+    let (mut fresh, mut held) = (Medium::default(), Medium::default());
+    let len = workload.figures.changed_allocated;
+    let restore = program.median("restore", &restore, || {
+        remove(&made.target)?;
+        fresh.measure(&workload.base, &made.other, len)
+    })?;
+    let in_place = in_place(program, workload, made, || held.measure(&workload.base, &made.other, len))?;
     let delta_bytes = std::fs::metadata(&made.delta)?.len();
     let stored = delta_bytes + std::fs::metadata(&made.full)?.len();
     let changed_allocated = bytes(workload.figures.changed_allocated)?;
-    let write = changed_allocated / limits.write;
+    let write = fresh.write_seconds()?;
     let unpack = changed_allocated / limits.unzstd_allocated + bytes(stored)? / limits.sha256;
     let restore_is = format!(
         "the slower of fsynced write {write:.2} s and decompress + digests {unpack:.2} s; the read-back, {:.2} s more, \
          is not counted",
         restore.read_back
     );
-    let differing = bytes(workload.figures.changed_bytes)? / limits.write;
+    let differing = held.write_seconds()? * bytes(workload.figures.changed_bytes)? / changed_allocated;
+    let read = held.read_seconds()?;
     let in_place_is = format!(
-        "SHA-256 of allocated, write of what differs ({differing:.2} s); the read-back, {:.2} s more, is not counted",
-        in_place.read_back
+        "the slower of SHA-256 {:.2} s and dd iflag=direct {read:.2} s of allocated, and write of what differs \
+         ({differing:.2} s); the read-back of that, {:.2} s more, is not counted",
+        parts.hash_changed, in_place.read_back
     );
     let seconds = |run: &Run| (run.seconds, "s");
     let packed = bytes(limits.zstd_of_changed_bytes)? / 1024.0 / 1024.0;
@@ -89,7 +99,7 @@ pub(super) fn rows(
         Row::new("full", seconds(&full), parts.hash_base + parts.pack_base, 1.25, "that and zstd -3 of them"),
         delta_row("delta", &delta, &parts, "SHA-256 of allocated, zstd -3 of changed"),
         Row::new("restore", seconds(&restore), write.max(unpack), 1.3, restore_is),
-        Row::new("in_place", seconds(&in_place), parts.hash_changed + differing, 1.3, in_place_is),
+        Row::new("in_place", seconds(&in_place), parts.hash_changed.max(read) + differing, 1.3, in_place_is),
         Row::new("delta_size", (super::row::mib(delta_bytes)?, "MiB"), packed, 1.08, "zstd -3 of the changed blocks"),
     ];
     remove(&made.target)?;
@@ -128,7 +138,12 @@ fn delta(program: &Program, workload: &Workload, made: &Made) -> anyhow::Result<
 }
 
 /// Restores the state onto a file that holds the base.
-fn in_place(program: &Program, workload: &Workload, made: &Made) -> anyhow::Result<Run> {
+fn in_place(
+    program: &Program,
+    workload: &Workload,
+    made: &Made,
+    mut before: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Run> {
     let arg = Path::new;
     program.once(&[
         arg("create"),
@@ -144,6 +159,7 @@ fn in_place(program: &Program, workload: &Workload, made: &Made) -> anyhow::Resu
     let options = ["--in-place", "--free", "keep", "--sig"].map(arg);
     let restore = [arg("restore"), &made.full, &made.delta, arg("--to"), &made.target];
     program.median("in place", &[&restore[..], &options, &[&made.state_sig]].concat(), || {
+        before()?;
         let copy = ["--sparse=always", "--reflink=never"];
         tool(Command::new("cp").args(copy).arg(&workload.base).arg(&made.target))?;
         Ok(std::fs::File::open(&made.target)?.sync_all()?)

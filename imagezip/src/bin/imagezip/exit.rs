@@ -128,6 +128,7 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         _ => match (cause.downcast_ref::<CaptureError>(), cause.downcast_ref::<Refusal>()) {
             (Some(CaptureError::Cancelled), _) | (_, Some(Refusal::Cancelled)) => Some(INTERRUPTED),
             (_, Some(Refusal::Signature)) => Some(UNVERIFIED),
+            (_, Some(Refusal::Image(error))) => of_image(error),
             (Some(CaptureError::BlockSize { .. } | CaptureError::Bases { .. }), _) => Some(USAGE),
             _ => None,
         },

@@ -39,7 +39,7 @@ pub(crate) fn with<T>(
     inside: &Inside,
     work: impl FnOnce(&Volume<'_>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let chain = Arc::new(open::chain(session, &inside.images)?);
+    let chain = Arc::new(open::chain_maps(&inside.images)?);
     let disk = ImageDisk::new(Arc::clone(&chain));
     let watch = BadWatch::new(&disk, chain.manifest().bad_sectors());
     let wanted = Wanted { partition: inside.partition, volume: inside.volume.clone() };

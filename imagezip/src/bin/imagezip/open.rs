@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use imagezip::alloc::{Partclone, Survey, SurveyOptions, Treatment, Unreadable, Window, partition_range, survey};
 use imagezip::foreign::format::{Format, detect};
-use imagezip::image::{Chain, ImageSource, Verified};
+use imagezip::image::{Chain, ImageSource, Unverified, Verified};
 use imagezip::io::{DirectDisk, Disk, DiskError};
 use imagezip::layout::Layout;
 use imagezip::package::same_file;
@@ -155,10 +155,19 @@ pub(crate) fn file(path: &Path) -> anyhow::Result<FileSource> {
 
 /// Opens images, the last of which is the one that counts, and checks them as a whole.
 pub(crate) fn chain(session: &Session, paths: &[PathBuf]) -> anyhow::Result<Chain<Verified>> {
+    let chain = unverified(paths)?;
+    session.watched(|| chain.verify(session.threads(), session.control())).context("refuse the image")
+}
+
+/// Opens images as [`chain`] does, but leaves their frames to be checked when they are read.
+pub(crate) fn chain_maps(paths: &[PathBuf]) -> anyhow::Result<Chain<Verified>> {
+    unverified(paths)?.verify_maps().context("refuse the image")
+}
+
+fn unverified(paths: &[PathBuf]) -> anyhow::Result<Chain<Unverified>> {
     let mut sources = paths.iter().map(|path| source(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let image = sources.pop().ok_or_else(|| Usage("name an image".to_owned()))?;
-    let chain = Chain::open(image, sources).context("refuse the image")?;
-    session.watched(|| chain.verify(session.threads(), session.control())).context("refuse the image")
+    Chain::open(image, sources).context("refuse the image")
 }
 
 /// Opens an image with its `bases` and those of the `offered` images that it needs, and checks them as a whole.

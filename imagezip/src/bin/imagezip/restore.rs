@@ -90,7 +90,11 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     let other_size = if fitted { OtherSize::Fit } else { OtherSize::Refuse };
     drop(existing);
     let signature = arguments.sig.as_deref().map(open::signature).transpose()?;
-    let chain = open::chain(session, &arguments.images)?;
+    // What a signature saves of the image need not even be checked; a fresh file is not made for a damaged image.
+    let chain = match &signature {
+        Some(_) if !fresh => open::chain_maps(&arguments.images)?,
+        _ => open::chain(session, &arguments.images)?,
+    };
     session.check_interrupted()?;
     let size = arguments.to_size.map_or(chain.geometry().disk_bytes, ByteLen::new);
     if fresh {
