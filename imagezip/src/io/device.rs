@@ -284,3 +284,72 @@ impl DiskIo for Disk {
 fn cannot_discard(error: Errno) -> bool {
     error == Errno::OPNOTSUPP || error == Errno::INVAL || error == Errno::NOTTY
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LEN: usize = (1 << 20) + 777;
+
+    /// Places at any byte and at pages, lengths on both sides of what goes directly.
+    fn range() -> impl Strategy<Value = (usize, usize)> {
+        let place = prop_oneof![0..LEN, (0..LEN / 4096).prop_map(|page| page * 4096)];
+        let len = prop_oneof![1..5000_usize, (1..80_usize).prop_map(|pages| pages * 4096), 1..200_000_usize];
+        (place, len).prop_map(|(place, len)| (place, len.min(LEN - place)))
+    }
+
+    fn byte_range((start, len): (usize, usize)) -> ByteRange {
+        let of = |len: usize| u64::try_from(len).unwrap();
+        ByteRange { start: ByteOffset::new(of(start)), len: ByteLen::new(of(len)) }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+        #[test]
+        fn written_directly_or_not_it_is_what_a_vector_would_be(
+            steps in prop::collection::vec((range(), 0_u8..4, 1_u8..), 1..30),
+            reads in prop::collection::vec(range(), 1..10),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("disk.img");
+            let disk = Disk::create(&path, ByteLen::new(u64::try_from(LEN).unwrap())).unwrap();
+            let mut naive = vec![0; LEN];
+            for (span, action, byte) in steps {
+                let (place, len) = span;
+                let range = byte_range(span);
+                match action {
+                    0 => {
+                        disk.zero(range).unwrap();
+                        naive[place..place + len].fill(0);
+                    }
+                    1 => disk.allocate(range).unwrap(),
+                    _ => {
+                        let bytes: Vec<u8> = (0..len).map(|at| byte.wrapping_add((at / 512).to_le_bytes()[0])).collect();
+                        disk.write_all_at(&bytes, range.start).unwrap();
+                        naive[place..place + len].copy_from_slice(&bytes);
+                    }
+                }
+            }
+            for span in reads {
+                let mut found = vec![0; span.1];
+                disk.read_exact_at(&mut found, byte_range(span).start).unwrap();
+                prop_assert!(found == naive[span.0..span.0 + span.1], "{span:?}");
+            }
+            disk.flush().unwrap();
+            prop_assert!(std::fs::read(&path).unwrap() == naive);
+        }
+    }
+
+    #[test]
+    fn what_is_written_past_the_end_is_refused_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk.img");
+        let disk = Disk::create(&path, ByteLen::new(131_072)).unwrap();
+        let error = disk.write_all_at(&[1; 65_536 + 4096], ByteOffset::new(65_536)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(std::fs::read(&path).unwrap() == vec![0; 131_072]);
+    }
+}

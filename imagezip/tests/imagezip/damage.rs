@@ -2,14 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "in the helpers of tests a panic is the report")]
 
-use imagezip::image::ImageError;
+use std::sync::{Arc, Mutex};
+
+use imagezip::image::{Chain, ImageError, ImageSource};
 use imagezip::io::fake::MemoryDisk;
 use imagezip::restore::{Failure, FreePolicy, Refusal, RestoreError};
 use sigs::manifest::Manifest;
 use sigs::zdi::{Contents, HEADER_BYTES, encode_frame_table, header_bytes};
-use sigs::{BlockCount, BlockSize, ByteOffset, Digest, Root, Signature};
+use sigs::{BlockCount, BlockSize, ByteLen, ByteOffset, Digest, ReadAt, Root, Signature};
 
-use crate::support::{Made, Noise, make_whole, open, restore_to};
+use crate::support::{Made, Noise, THREADS, controlled, make_whole, open, open_maps, restore_to};
 
 /// Three MiB of noise and zeros, and the same with a few blocks changed.
 pub(crate) fn pair() -> (Vec<u8>, Vec<u8>) {
@@ -58,6 +60,52 @@ fn a_flipped_byte_anywhere_is_an_error_before_the_first_write() {
         bad[place] ^= 0x80;
         assert!(touched(&delta.image, &[&bad], len).is_err(), "flip at {place} of the base");
     }
+}
+
+#[test]
+fn frames_that_were_not_checked_are_before_the_first_write() {
+    let (base, delta) = made();
+    let len = pair().0.len();
+    let tail = delta.image.len() - 3000;
+    for place in (100..tail).step_by(9973) {
+        let mut bad = delta.image.clone();
+        bad[place] ^= 0x04;
+        let chain = open_maps(&bad, &[&base.image]).unwrap();
+        let target = MemoryDisk::new(vec![0x55; len]);
+        let error = restore_to(&chain, &target, FreePolicy::Zero, false).unwrap_err();
+        assert!(matches!(error, RestoreError::Refused(Refusal::Image(_))), "flip at {place}: {error}");
+        assert!(target.take_actions().is_empty());
+    }
+}
+
+/// An image that somebody writes to after it was checked.
+#[derive(Debug)]
+struct Alive(Mutex<Vec<u8>>);
+
+impl ReadAt for Alive {
+    fn read_exact_at(&self, buf: &mut [u8], offset: ByteOffset) -> std::io::Result<()> {
+        self.0.lock().unwrap().read_exact_at(buf, offset)
+    }
+
+    fn len(&self) -> ByteLen {
+        ReadAt::len(&*self.0.lock().unwrap())
+    }
+}
+
+#[test]
+fn an_image_that_changes_after_it_was_checked_is_named_instead_of_the_target() {
+    let mut disk = vec![0; 6 << 20];
+    Noise(21).fill(&mut disk);
+    let base = make_whole(&disk, &[]);
+    let alive = Arc::new(Alive(Mutex::new(base.image)));
+    let source = ImageSource { name: "alive".to_owned(), bytes: Arc::<Alive>::clone(&alive) };
+    let chain = controlled(|control| Chain::open(source, Vec::new()).unwrap().verify(THREADS, control)).unwrap();
+    // Zstd keeps noise as it is: this still expands, to something else. It is far from both ends of the disk.
+    alive.0.lock().unwrap()[3 << 20] ^= 1;
+    let target = MemoryDisk::new(vec![0x55; disk.len()]);
+    let error = restore_to(&chain, &target, FreePolicy::Zero, false).unwrap_err();
+    assert!(matches!(error, RestoreError::Unfinished(Failure::Image(ImageError::Frame { .. }))), "{error:?}");
+    assert!(target.content()[..4096].iter().all(|byte| *byte == 0), "it does not boot");
 }
 
 #[test]

@@ -4,11 +4,11 @@ use imagezip::image::{Chain, Verified};
 use imagezip::io::fake::{Action, MemoryDisk};
 use imagezip::restore::{FreePolicy, Refusal, RestoreError, RestoreOptions, RestoreReport, restore_known};
 use proptest::prelude::*;
-use sigs::Signature;
+use sigs::{ByteLen, ByteOffset, ByteRange, Signature};
 
 use crate::damage::pair;
 use crate::round_trip::case;
-use crate::support::{Noise, THREADS, controlled, make_whole, open};
+use crate::support::{Noise, THREADS, controlled, make_whole, open, open_maps};
 
 fn restore_with(
     chain: &Chain<Verified>,
@@ -96,6 +96,47 @@ fn another_signature_is_refused_before_the_first_write() {
     let error = restore_with(&chain, &damaged, &target, FreePolicy::Zero).unwrap_err();
     assert!(matches!(error, RestoreError::Refused(Refusal::Signature)), "{error}");
     assert!(target.content() == disk && target.take_actions().iter().all(|action| *action == Action::Flush));
+}
+
+#[test]
+fn frames_that_are_needed_are_checked_before_the_first_write_and_others_not_at_all() {
+    let mut disk = vec![0; 8 << 20];
+    Noise(11).fill(&mut disk);
+    let mut changed = disk.clone();
+    changed[3 << 20..(3 << 20) + 40_000].fill(9);
+    let base = make_whole(&disk, &[]);
+    let delta = make_whole(&changed, &[&base]);
+    // Of noise, the frames are about as large as what they hold.
+    let mut damaged = base.image.clone();
+    damaged[(5 << 20) + 300_000] ^= 1;
+    assert!(open(&delta.image, &[&damaged]).is_err());
+    let chain = open_maps(&delta.image, &[&damaged]).unwrap();
+
+    let target = MemoryDisk::new(disk.clone());
+    restore_with(&chain, &delta.signature, &target, FreePolicy::Keep).unwrap();
+    assert!(target.content() == changed);
+
+    disk[(5 << 20) + 300_000] ^= 1;
+    let target = MemoryDisk::new(disk.clone());
+    let error = restore_with(&chain, &delta.signature, &target, FreePolicy::Keep).unwrap_err();
+    assert!(matches!(error, RestoreError::Refused(Refusal::Image(_))), "{error}");
+    assert!(target.content() == disk && target.take_actions().iter().all(|action| *action == Action::Flush));
+}
+
+#[test]
+fn blocks_that_cannot_be_read_are_written_and_their_neighbours_are_not() {
+    let mut disk = vec![0; 4 << 20];
+    Noise(12).fill(&mut disk);
+    let base = make_whole(&disk, &[]);
+    let chain = open(&base.image, &[]).unwrap();
+    let target = MemoryDisk::new(disk.clone());
+    // As long as the disk is compared: once for what is read together, once by itself.
+    let bad = ByteRange { start: ByteOffset::new((2 << 20) + 8192), len: ByteLen::new(512) };
+    target.fail_reads(bad, Some(2));
+    let report = restore_with(&chain, &base.signature, &target, FreePolicy::Keep).unwrap();
+    assert!(target.content() == disk);
+    // The ends, and the one block.
+    assert_eq!(report.written_bytes.get(), (2 << 20) + 4096, "{report:?}");
 }
 
 proptest! {

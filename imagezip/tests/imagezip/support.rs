@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use imagezip::alloc::{SurveyOptions, survey};
 use imagezip::capture::{Base, CaptureError, CaptureOptions, Captured, FrameSink, capture};
 use imagezip::control::{Control, Progress};
-use imagezip::image::{Chain, ImageError, ImageSource, Verified};
+use imagezip::image::{Chain, ImageError, ImageSource, Unverified, Verified};
 use imagezip::io::fake::MemoryDisk;
 use imagezip::layout::Layout;
 use imagezip::restore::{FreePolicy, OtherSize, RestoreError, RestoreOptions, RestoreReport, restore};
@@ -90,9 +90,18 @@ pub(crate) fn make_whole(disk: &Vec<u8>, bases: &[&Made]) -> Made {
 
 /// Opens and verifies images in memory.
 pub(crate) fn open(image: &[u8], bases: &[&[u8]]) -> Result<Chain<Verified>, ImageError> {
+    controlled(|control| unverified(image, bases)?.verify(THREADS, control))
+}
+
+/// Opens images in memory, whose frames are checked when they are read.
+pub(crate) fn open_maps(image: &[u8], bases: &[&[u8]]) -> Result<Chain<Verified>, ImageError> {
+    unverified(image, bases)?.verify_maps()
+}
+
+fn unverified(image: &[u8], bases: &[&[u8]]) -> Result<Chain<Unverified>, ImageError> {
     let source = |name: &str, bytes: &[u8]| ImageSource { name: name.to_owned(), bytes: Arc::new(bytes.to_vec()) };
     let bases = bases.iter().map(|bytes| source("base", bytes)).collect();
-    controlled(|control| Chain::open(source("image", image), bases)?.verify(THREADS, control))
+    Chain::open(source("image", image), bases)
 }
 
 /// Restores to a disk in memory.
