@@ -3,9 +3,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
-use super::limits::Limits;
+use super::limits::{Limits, median, timed};
 use super::measure::{Program, remove, tool};
 use super::row::{Row, bytes};
 use super::workload::Workload;
@@ -40,26 +39,21 @@ pub(super) fn row(
         Err(error) => return Ok(Err(format!("no loop device with direct IO can be made: {error:#}"))),
     };
     let allocated = bytes(workload.figures.base_allocated)?;
-    let (hash, read) = (allocated / limits.sha256, allocated / dd(&workload.allocated_sample)?);
+    let data = File::open(&workload.allocated_sample)?;
+    data.sync_all()?;
+    let dense = Loop::over(&workload.allocated_sample)?;
+    let mut dd = Command::new("dd");
+    dd.arg(format!("if={}", dense.0.display())).args(["of=/dev/null", "bs=1M", "iflag=direct"]);
+    let mut seconds = Vec::new();
     let sig = out.join("direct.sig");
     let arguments = [Path::new("hash"), &device.0, Path::new("--direct"), Path::new("--out"), &sig];
-    let run = program.median("hash with direct IO", &arguments, || remove(&sig))?;
+    let run = program.median("hash with direct IO", &arguments, || {
+        seconds.push(timed(&mut dd)?);
+        remove(&sig)
+    })?;
+    // Of nothing but data: a disk in a file has holes, which cost nothing.
+    let read = allocated * median(&seconds)? / bytes(data.metadata()?.len())?;
+    let hash = allocated / limits.sha256;
     let limit_is = format!("the slower of SHA-256 {hash:.2} s and dd iflag=direct {read:.2} s of the allocated bytes");
     Ok(Ok(Row::new("hash_direct", (run.seconds, "s"), hash.max(read), 1.25, limit_is)))
-}
-
-/// Bytes a second that `dd` reads directly from a device of nothing but data: a disk in a file has holes, which cost nothing.
-fn dd(data: &Path) -> anyhow::Result<f64> {
-    let file = File::open(data)?;
-    file.sync_all()?;
-    let device = Loop::over(data)?;
-    let mut seconds = Vec::new();
-    for _ in 0..3 {
-        let begin = Instant::now();
-        let input = format!("if={}", device.0.display());
-        tool(Command::new("dd").args([&input, "of=/dev/null", "bs=1M", "iflag=direct"]))?;
-        seconds.push(begin.elapsed().as_secs_f64());
-    }
-    seconds.sort_by(f64::total_cmp);
-    Ok(bytes(file.metadata()?.len())? / seconds[1])
 }
