@@ -68,6 +68,9 @@ macro_rules! method_router {
     (GET, $handler:expr) => {
         axum::routing::get($handler)
     };
+    (HEAD, $handler:expr) => {
+        axum::routing::head($handler)
+    };
     (POST, $handler:expr) => {
         axum::routing::post($handler)
     };
@@ -108,6 +111,7 @@ fn quick() -> Vec<Route> {
         POST "/api/v1/images" => images::register, DefaultBodyLimit::max(REGISTER_BYTES);
         GET "/api/v1/images/{project}/{name}" => images::get;
         POST "/api/v1/images/{project}/{name}/{version}/retire" => images::retire;
+        HEAD "/api/v1/objects/{digest}" => objects::head;
         GET "/api/v1/settings" => settings::list;
         PUT "/api/v1/settings/{name}" => settings::change;
     });

@@ -208,6 +208,19 @@ impl Transport {
         if response.status().is_success() { Ok(response) } else { Err(self.refusal(response).await) }
     }
 
+    /// Asks whether something is there, which an answer without a body says.
+    async fn exists(&self, segments: &[&str]) -> Result<bool, ClientError> {
+        let request = self.request(Method::HEAD, self.url(segments));
+        let response = tokio::time::timeout(STALL_TIMEOUT, request.send()).await;
+        let response = response.map_err(|stalled| self.unreachable(stalled))?;
+        let response = response.map_err(|error| self.unreachable(error.without_url()))?;
+        match response.status() {
+            reqwest::StatusCode::NOT_FOUND => Ok(false),
+            status if status.is_success() => Ok(true),
+            _ => Err(self.refusal(response).await),
+        }
+    }
+
     /// Turns an answer that is not a success into an error.
     async fn refusal(&self, mut response: Response) -> ClientError {
         let status = response.status();

@@ -11,6 +11,7 @@
 //! | `GET jobs/{id}?wait_ms=N` | -> [`JobView`], after a change or so long |
 //! | `GET nodes`, `GET nodes/{name}`, `POST nodes` | [`RegisterNode`] -> [`NodeView`] |
 //! | `POST nodes/{name}/load` | [`LoadNode`] -> [`JobView`] |
+//! | `HEAD objects/{digest}` | -> 200 is there, 404 is not |
 //! | `PUT objects/{digest}` | raw bytes -> 201 stored, 200 was there |
 //! | `GET images`, `POST images` | [`RegisterImage`] -> [`ImageView`] |
 //! | `GET images/{project}/{name}`, `POST images/{project}/{name}/{version}/retire` | -> [`ImageView`] |

@@ -290,7 +290,10 @@ async fn objects_are_kept_under_their_digest_only(pool: PgPool) {
     let name = digest.to_string();
     assert_eq!(put(&name, b"other bytes").await.code(), "verification_failed");
     assert_eq!(site.app.store.head(digest).await.unwrap(), None);
+    let head = async || site.api(Method::HEAD, &format!("objects/{name}"), Some(&token), None).await.status;
+    assert_eq!(head().await, StatusCode::NOT_FOUND);
     assert_eq!(put(&name, b"some bytes").await.status, StatusCode::CREATED);
+    assert_eq!(head().await, StatusCode::OK);
     assert_eq!(put(&name, b"some bytes").await.status, StatusCode::OK, "again");
     assert_eq!(site.app.store.head(digest).await.unwrap().map(sigs::ByteLen::get), Some(10));
     assert_eq!(put("nonsense", b"some bytes").await.code(), "bad_request");

@@ -37,6 +37,20 @@ pub async fn put(
     }
 }
 
+/// `HEAD objects/{digest}`: whether an object is in the store, for whoever may put it there. Who asks first does not
+/// send what is there: boss would answer before it has all of it, and hang up on a sender that may not listen yet.
+pub async fn head(
+    State(site): State<Site>,
+    user: ApiUser,
+    Segments(digest): Segments<Digest>,
+) -> Result<StatusCode, AppError> {
+    authorize(&user.subject, Verb::Change, Resource::Objects)?;
+    Ok(match site.app.store.head(digest).await? {
+        Some(_) => StatusCode::OK,
+        None => StatusCode::NOT_FOUND,
+    })
+}
+
 fn unless_stalled(body: BodyDataStream) -> impl Stream<Item = io::Result<Bytes>> {
     stream::unfold(Some(body), |body| async {
         let mut body = body?;

@@ -190,12 +190,17 @@ impl UserClient {
         self.transport.post(&["nodes", name.as_str(), "load"], request).await
     }
 
-    /// Sends a file as an object.
+    /// Sends a file as an object, unless boss has it.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn put_object(&self, file: &FileUpload) -> Result<Stored, ClientError> {
-        let url = self.transport.url(&["objects", &file.digest().to_string()]);
+        let digest = file.digest().to_string();
+        // A refusal is left to the request that changes something: an answer to this one has no room for its reason.
+        if self.transport.exists(&["objects", &digest]).await.unwrap_or(false) {
+            return Ok(Stored::WasThere);
+        }
+        let url = self.transport.url(&["objects", &digest]);
         let response = self.transport.upload(self.transport.request(Method::PUT, url), file).await?;
         Ok(if response.status() == StatusCode::CREATED { Stored::New } else { Stored::WasThere })
     }
