@@ -17,3 +17,4 @@ pub mod imaging;
 pub mod log;
 pub mod retry;
 pub mod swapimage;
+pub mod transfer;

@@ -1,0 +1,103 @@
+//! The content of a file: copied in chunks, each hashed, and read back from the medium.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{Advice, fadvise};
+use sha2::{Digest as _, Sha256};
+use sigs::{ByteLen, Digest};
+
+/// What is hashed by itself.
+pub(super) const CHUNK_BYTES: u64 = 4 << 20;
+/// How many chunks are made durable and recorded together.
+pub(super) const BATCH_CHUNKS: usize = 16;
+
+/// Returns the digest of a whole file from the digests of its chunks.
+pub(super) fn digest_of(chunks: &[Digest]) -> Digest {
+    let mut hasher = Sha256::new();
+    hasher.update(b"ebb.transfer.1\0");
+    chunks.iter().for_each(|chunk| hasher.update(chunk.as_bytes()));
+    Digest::from_bytes(hasher.finalize().into())
+}
+
+/// Reads up to a chunk; less only at the end of the file.
+fn read_chunk(file: &mut File, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.clear();
+    file.take(CHUNK_BYTES).read_to_end(buffer).map(drop)
+}
+
+/// Returns how many chunks at the beginning of a file are those of `expected`, and their end.
+pub(super) fn good_prefix(file: &mut File, expected: &[Digest]) -> io::Result<(usize, ByteLen)> {
+    forget(file)?;
+    file.seek(SeekFrom::Start(0))?;
+    let (mut good, mut end, mut buffer) = (0, 0_u64, Vec::new());
+    for wanted in expected {
+        read_chunk(file, &mut buffer)?;
+        if buffer.is_empty() || Digest::of(&buffer) != *wanted {
+            break;
+        }
+        good += 1;
+        end = end.saturating_add(ByteLen::of(&buffer).get());
+    }
+    Ok((good, ByteLen::new(end)))
+}
+
+/// Returns the digest of a whole file, read from its medium.
+pub(super) fn digest_on_medium(file: &mut File) -> io::Result<(Digest, ByteLen)> {
+    forget(file)?;
+    file.seek(SeekFrom::Start(0))?;
+    let (mut chunks, mut len, mut buffer) = (Vec::new(), 0_u64, Vec::new());
+    loop {
+        read_chunk(file, &mut buffer)?;
+        if buffer.is_empty() {
+            return Ok((digest_of(&chunks), ByteLen::new(len)));
+        }
+        len = len.saturating_add(ByteLen::of(&buffer).get());
+        chunks.push(Digest::of(&buffer));
+    }
+}
+
+/// Drops a file from the cache; what was flushed is read from the medium then.
+fn forget(file: &File) -> io::Result<()> {
+    fadvise(file, 0, None, Advice::DontNeed).map_err(io::Error::from)
+}
+
+/// Copies what follows the chunks that are there. After every batch `recorded` is called with the digests of its chunks,
+/// which are durable by then, and their first number.
+///
+/// Returns the digests of all chunks.
+pub(super) fn copy<E: From<io::Error>>(
+    source: &mut File,
+    target: &mut File,
+    mut done: Vec<Digest>,
+    start: ByteLen,
+    cancel: &AtomicBool,
+    mut recorded: impl FnMut(u32, &[Digest]) -> Result<(), E>,
+) -> Result<Vec<Digest>, E> {
+    source.seek(SeekFrom::Start(start.get()))?;
+    target.set_len(start.get())?;
+    target.seek(SeekFrom::Start(start.get()))?;
+    let mut recorded_until = done.len();
+    let mut buffer = Vec::new();
+    loop {
+        let stopped = cancel.load(Ordering::Relaxed);
+        if !stopped {
+            read_chunk(source, &mut buffer)?;
+        }
+        let end = stopped || buffer.is_empty();
+        if !end {
+            target.write_all(&buffer)?;
+            done.push(Digest::of(&buffer));
+        }
+        let fresh = &done[recorded_until..];
+        if fresh.len() >= BATCH_CHUNKS || (end && !fresh.is_empty()) {
+            target.sync_data()?;
+            recorded(u32::try_from(recorded_until).unwrap_or(u32::MAX), fresh)?;
+            recorded_until = done.len();
+        }
+        if end {
+            return Ok(done);
+        }
+    }
+}

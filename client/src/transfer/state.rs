@@ -1,0 +1,257 @@
+//! What the records of a journal add up to, and which record may follow which.
+
+use sigs::Digest;
+use uuid::Uuid;
+
+use super::record::{ItemKind, Metadata, Options, RawPath, Record, Seal};
+
+/// A record that does not fit what came before it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("record {number} ({what}) cannot follow what came before it")]
+pub struct Impossible {
+    /// Which record.
+    pub number: usize,
+    /// What it says.
+    pub what: String,
+}
+
+/// How far a transfer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Things are being added.
+    Created,
+    /// They are being copied.
+    Dispatched,
+    /// Everything has its name, durably.
+    Committed,
+    /// Nothing is left to do.
+    Closed,
+}
+
+/// How an attempt stands that is not at work.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Nothing stopped it; if nobody works on it, it was cut off.
+    Open,
+    /// Somebody wants no more of it.
+    Cancelled,
+    /// It failed, and can be resumed.
+    Failed {
+        /// What kind of failure.
+        class: String,
+        /// What happened.
+        detail: String,
+    },
+}
+
+/// How far one item is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It was added.
+    Added,
+    /// Its source is known; so many chunks of it are durable.
+    Sealed {
+        /// The digests of the durable chunks.
+        chunks: Vec<Digest>,
+    },
+    /// All chunks are durable.
+    DataComplete {
+        /// The digest over their digests.
+        digest: Digest,
+    },
+    /// What was written was read back.
+    Verified {
+        /// The digest over the digests of its chunks.
+        digest: Digest,
+    },
+    /// It may have its name by now, or not.
+    Finalizing {
+        /// The digest over the digests of its chunks.
+        digest: Digest,
+    },
+    /// It has its name.
+    Renamed,
+    /// Its source was removed.
+    Released,
+}
+
+/// One thing to be transferred.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Where it is.
+    pub source: RawPath,
+    /// Where it goes.
+    pub destination: RawPath,
+    /// What it is.
+    pub kind: ItemKind,
+    /// What its source was.
+    pub sealed: Option<(Seal, Metadata)>,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+/// A transfer as its journal has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Its name.
+    pub id: Uuid,
+    /// How it is done.
+    pub options: Options,
+    /// How far it is.
+    pub phase: Phase,
+    /// The last attempt, counted from 1; 0 before the first.
+    pub attempt: u32,
+    /// How the last attempt stands.
+    pub verdict: Verdict,
+    /// What is transferred.
+    pub items: Vec<Item>,
+}
+
+impl State {
+    /// Adds records up.
+    ///
+    /// # Errors
+    /// [`Impossible`] for the first record that does not fit.
+    pub fn of(records: &[Record]) -> Result<Self, Impossible> {
+        let impossible = |number: usize, record: &Record| Impossible { number, what: name_of(record) };
+        let (first, rest) = records.split_first().ok_or(Impossible { number: 0, what: "nothing".to_owned() })?;
+        let Record::Created { id, options } = first else { return Err(impossible(0, first)) };
+        let mut state = Self {
+            id: *id,
+            options: *options,
+            phase: Phase::Created,
+            attempt: 0,
+            verdict: Verdict::Open,
+            items: Vec::new(),
+        };
+        for (number, record) in (1..).zip(rest) {
+            state.apply(record).ok_or_else(|| impossible(number, record))?;
+        }
+        Ok(state)
+    }
+
+    /// Takes one more record, or returns nothing when it does not fit.
+    pub fn apply(&mut self, record: &Record) -> Option<()> {
+        if self.phase == Phase::Closed {
+            return None;
+        }
+        match record {
+            Record::Created { .. } => return None,
+            Record::Added { source, destination, kind } => {
+                if self.phase != Phase::Created {
+                    return None;
+                }
+                let (source, destination) = (source.clone(), destination.clone());
+                self.items.push(Item { source, destination, kind: *kind, sealed: None, progress: Progress::Added });
+            }
+            Record::Dispatched { attempt } => {
+                if self.phase != Phase::Created || *attempt != 1 {
+                    return None;
+                }
+                (self.phase, self.attempt) = (Phase::Dispatched, 1);
+            }
+            Record::Resumed { attempt } => {
+                if self.attempt == 0 || *attempt != self.attempt.checked_add(1)? {
+                    return None;
+                }
+                (self.attempt, self.verdict) = (*attempt, Verdict::Open);
+            }
+            Record::Committed => {
+                let arrived = self.items.iter().all(|item| item.progress == Progress::Renamed);
+                if self.phase != Phase::Dispatched || !arrived {
+                    return None;
+                }
+                self.phase = Phase::Committed;
+            }
+            Record::Closed => {
+                if self.phase != Phase::Committed && self.verdict != Verdict::Cancelled {
+                    return None;
+                }
+                self.phase = Phase::Closed;
+            }
+            Record::Cancelled => self.verdict = Verdict::Cancelled,
+            Record::Failed { class, detail, .. } => {
+                self.verdict = Verdict::Failed { class: class.clone(), detail: detail.clone() };
+            }
+            Record::Sealed { item, seal, metadata } => {
+                let found = self.item(*item)?;
+                if found.progress != Progress::Added {
+                    return None;
+                }
+                found.sealed = Some((*seal, metadata.clone()));
+                found.progress = Progress::Sealed { chunks: Vec::new() };
+            }
+            Record::Chunks { item, first, digests } => {
+                let Progress::Sealed { chunks } = &mut self.item(*item)?.progress else { return None };
+                // What a later attempt found to be missing is written again from there.
+                let first = usize::try_from(*first).ok().filter(|first| *first <= chunks.len())?;
+                chunks.truncate(first);
+                chunks.extend(digests);
+            }
+            Record::Discarded { item } => {
+                let progress = &mut self.item(*item)?.progress;
+                match progress {
+                    Progress::Sealed { .. }
+                    | Progress::DataComplete { .. }
+                    | Progress::Verified { .. }
+                    | Progress::Finalizing { .. } => *progress = Progress::Sealed { chunks: Vec::new() },
+                    Progress::Added | Progress::Renamed | Progress::Released => return None,
+                }
+            }
+            Record::DataComplete { item, digest } => {
+                let progress = &mut self.item(*item)?.progress;
+                let Progress::Sealed { .. } = progress else { return None };
+                *progress = Progress::DataComplete { digest: *digest };
+            }
+            Record::Verified { item } => {
+                let progress = &mut self.item(*item)?.progress;
+                let Progress::DataComplete { digest } = *progress else { return None };
+                *progress = Progress::Verified { digest };
+            }
+            Record::Finalizing { item } => {
+                let progress = &mut self.item(*item)?.progress;
+                let Progress::Verified { digest } = *progress else { return None };
+                *progress = Progress::Finalizing { digest };
+            }
+            Record::Renamed { item } => {
+                let found = self.item(*item)?;
+                let fits = match (&found.progress, found.kind) {
+                    (Progress::Finalizing { .. }, ItemKind::File) => true,
+                    // Directories and links have no content to be verified.
+                    (Progress::Sealed { .. }, ItemKind::Directory | ItemKind::Link) => true,
+                    _ => false,
+                };
+                if !fits {
+                    return None;
+                }
+                found.progress = Progress::Renamed;
+            }
+            Record::SourceReleased { item } => {
+                if self.phase != Phase::Committed || !self.options.release_sources {
+                    return None;
+                }
+                let progress = &mut self.item(*item)?.progress;
+                if *progress != Progress::Renamed {
+                    return None;
+                }
+                *progress = Progress::Released;
+            }
+        }
+        Some(())
+    }
+
+    /// An item of a transfer that is under way.
+    fn item(&mut self, number: u32) -> Option<&mut Item> {
+        if !matches!(self.phase, Phase::Dispatched | Phase::Committed) {
+            return None;
+        }
+        self.items.get_mut(usize::try_from(number).ok()?)
+    }
+}
+
+fn name_of(record: &Record) -> String {
+    let value = serde_json::to_value(record).unwrap_or_default();
+    value.get("record").and_then(serde_json::Value::as_str).unwrap_or("?").to_owned()
+}
