@@ -357,4 +357,21 @@ mod tests {
         assert!(matches!(&error, JournalError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull));
         assert!(matches!(journal.append(&Record::Closed).unwrap_err(), JournalError::Poisoned { .. }));
     }
+
+    /// Made by another program (Python's `zlib` and `json`) from the layout in `docs/formats/journal.md`.
+    const GOLDEN: &[u8] = include_bytes!("../../../docs/formats/golden/transfer.journal");
+
+    #[test]
+    fn the_golden_journal_is_understood_and_written_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (golden, ours) = (folder.path().join("golden.journal"), folder.path().join("ours.journal"));
+        std::fs::write(&golden, GOLDEN).unwrap();
+        let records = Journal::peek(&golden).unwrap();
+        assert_eq!(records.len(), 15);
+        let state = crate::transfer::State::of(&records).unwrap();
+        assert_eq!((state.phase, state.attempt), (crate::transfer::Phase::Closed, 2));
+        let mut journal = Journal::create(&ours, &records[0]).unwrap();
+        records[1..].iter().for_each(|record| journal.append(record).unwrap());
+        assert!(std::fs::read(&ours).unwrap() == GOLDEN);
+    }
 }
