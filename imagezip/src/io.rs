@@ -65,6 +65,15 @@ pub trait DiskIo: ReadAt {
     /// Whatever the system says.
     fn drop_cache(&self, range: ByteRange) -> io::Result<()>;
 
+    /// Fills `buf` from `offset` with what the medium has, whatever a cache says: for proofs. What was written before and
+    /// not flushed may be flushed by it.
+    ///
+    /// # Errors
+    /// Whatever the medium says. No cache answers in its place.
+    fn read_from_medium(&self, buf: &mut [u8], offset: ByteOffset) -> io::Result<()> {
+        self.read_exact_at(buf, offset)
+    }
+
     /// Returns true when reads and writes wait for the medium, so that others are wanted to use the processor meanwhile.
     fn waits(&self) -> bool {
         false

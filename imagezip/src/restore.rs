@@ -458,6 +458,12 @@ impl<'a> Job<'a> {
         self.target.read_exact_at(buf, offset).map_err(|source| Failure::Read { offset, len, source })
     }
 
+    /// Reads what the medium has: for what is proved.
+    fn read_back_at(&self, buf: &mut [u8], offset: ByteOffset) -> Result<(), Failure> {
+        let len = ByteLen::of(buf);
+        self.target.read_from_medium(buf, offset).map_err(|source| Failure::Read { offset, len, source })
+    }
+
     fn write(&self, bytes: &[u8], offset: ByteOffset) -> Result<(), Failure> {
         let range = ByteRange { start: offset, len: ByteLen::of(bytes) };
         self.target.write_all_at(bytes, offset).map_err(|source| Failure::Write { verb: "write", range, source })

@@ -291,7 +291,7 @@ fn read_zeros(disk: &dyn DiskIo, len: ByteLen, shared: &Shared) -> Result<(), Wr
             return Err(WriteError::Cancelled);
         }
         let take = range.len.to_usize().unwrap_or(READ_STEP).min(READ_STEP);
-        let read = disk.read_exact_at(&mut buffer[..take], range.start);
+        let read = disk.read_from_medium(&mut buffer[..take], range.start);
         read.map_err(|source| WriteError::Zero { action: "read back", offset: range.start, len: range.len, source })?;
         if !is_zero(&buffer[..take]) {
             return Err(WriteError::NotZero(range.start));

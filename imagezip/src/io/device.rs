@@ -10,6 +10,7 @@ use rustix::fs::{Advice, FallocateFlags, Mode, OFlags, fadvise, fallocate};
 use rustix::io::Errno;
 use sigs::{ByteLen, ByteOffset, ByteRange, SectorSize};
 
+use super::aligned::PAGE;
 use super::direct::Direct;
 use super::sys::discard_device;
 use super::{DiskIo, ReadAt, write_zeros};
@@ -118,7 +119,12 @@ impl Disk {
     }
 
     fn with_direct(mut self) -> Self {
-        self.direct = Direct::beside(&self.file);
+        let step = match self.kind {
+            DiskKind::File => PAGE,
+            // So that the end of any device can be read directly.
+            DiskKind::Device => usize::try_from(self.sector_size.bytes()).unwrap_or(PAGE),
+        };
+        self.direct = Direct::beside(&self.file, step);
         self
     }
 
@@ -266,7 +272,26 @@ impl DiskIo for Disk {
 
     fn drop_cache(&self, range: ByteRange) -> io::Result<()> {
         let Some(len) = NonZeroU64::new(range.len.get()) else { return Ok(()) };
-        fadvise(&self.file, range.start.get(), Some(len), Advice::DontNeed).map_err(io::Error::from)
+        // To the end without a length: of a device the kernel would keep a last page that is not whole, because it does
+        // not know where the device ends.
+        let to_end = range.checked_end().is_none_or(|end| end.get() >= self.len.get());
+        let len = if to_end { None } else { Some(len) };
+        fadvise(&self.file, range.start.get(), len, Advice::DontNeed).map_err(io::Error::from)
+    }
+
+    fn read_from_medium(&self, buf: &mut [u8], offset: ByteOffset) -> io::Result<()> {
+        let Some(direct) = &self.direct else { return self.file.read_exact_at(buf, offset.get()) };
+        match direct.read(buf, offset) {
+            // The end of a file that is no whole page, or a file system that takes no such read: the cache, which was
+            // told to forget.
+            Err(error)
+                if error.kind() == io::ErrorKind::UnexpectedEof
+                    || matches!(Errno::from_io_error(&error), Some(Errno::INVAL | Errno::OPNOTSUPP)) =>
+            {
+                self.file.read_exact_at(buf, offset.get())
+            }
+            result => result,
+        }
     }
 
     fn waits(&self) -> bool {

@@ -33,13 +33,14 @@ impl Direct {
         Self { file, step, spare: Mutex::new(Vec::new()) }
     }
 
-    /// Opens what `file` has open once more, for reading and writing it directly; nothing where that is not offered.
-    pub(super) fn beside(file: &File) -> Option<Self> {
+    /// Opens what `file` has open once more, for reading and writing it directly in multiples of `step`; nothing where
+    /// that is not offered.
+    pub(super) fn beside(file: &File, step: usize) -> Option<Self> {
         // Not by its path, which may name another file by now.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
         let opened = rustix::fs::open(path, flags, Mode::empty()).ok()?;
-        Some(Self::new(File::from(opened), PAGE))
+        Some(Self::new(File::from(opened), step))
     }
 
     /// Returns true when a place and a length can be read or written directly without reading more than asked for.

@@ -128,7 +128,7 @@ impl Ends {
 impl Part {
     fn check(&self, job: &Job<'_>) -> Result<(), Failure> {
         let mut found = vec![0; self.range.len.to_usize().unwrap_or(0)];
-        job.read(&mut found, self.range.start)?;
+        job.read_back_at(&mut found, self.range.start)?;
         let differs = match &self.content {
             PartContent::Zero => found.iter().position(|byte| *byte != 0),
             PartContent::Data(content) => found.iter().zip(content).position(|(found, wanted)| found != wanted),

@@ -11,7 +11,7 @@ pub(super) const GAP_BYTES: u64 = 64 << 10;
 const MOST_BYTES: u64 = 1 << 20;
 
 impl Job<'_> {
-    /// Reads ranges of the target, given in disk order, and hands each to `visit` with its number in `parts`.
+    /// Reads ranges of the target from its medium, given in disk order, and hands each to `visit` with its number in `parts`.
     ///
     /// Where a read fails, each range is read by itself: what lies between them need not be readable.
     pub(super) fn read_joined<E>(
@@ -42,7 +42,7 @@ impl Job<'_> {
 
     fn fill(&self, buffer: &mut AlignedBuffer, range: ByteRange) -> Result<(), Failure> {
         buffer.resize(range.len.to_usize().unwrap_or(0));
-        self.read(buffer, range.start)
+        self.read_back_at(buffer, range.start)
     }
 }
 

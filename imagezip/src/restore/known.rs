@@ -165,7 +165,7 @@ impl Job<'_> {
         {
             buffer.resize(len.to_usize().unwrap_or(0));
             let place = usize::try_from(block.get().saturating_sub(first.get())).unwrap_or(usize::MAX);
-            match self.read(&mut buffer, start) {
+            match self.read_back_at(&mut buffer, start) {
                 Ok(()) => self.compare(&buffer, start, expected.get(place..).unwrap_or_default(), found, out),
                 Err(_) => out.push(ByteRange { start, len }),
             }

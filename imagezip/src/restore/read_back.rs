@@ -166,7 +166,7 @@ impl Job<'_> {
             let Some(data) = found.map_err(|source| Failure::Read { offset: start, len, source })? else { break };
             let Some(piece) = ByteRange::between(data, end).and_then(|data| pieces_of(data).next()) else { break };
             buffer.resize(piece.len.to_usize().unwrap_or(0));
-            self.read(buffer, piece.start)?;
+            self.read_back_at(buffer, piece.start)?;
             check_is_zero(buffer, piece.start)?;
             rest = piece.checked_end().and_then(|at| ByteRange::between(at, end));
         }

@@ -11,6 +11,7 @@ mod holes;
 mod image_disk;
 mod interrupted;
 mod known;
+mod medium;
 mod mounted;
 mod nbd;
 mod ndz;

@@ -97,3 +97,39 @@ pub(crate) fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, u32, u64, Vec<u8>)> {
     }
     found
 }
+
+/// A file as a block device, detached when dropped.
+#[derive(Debug)]
+pub(crate) struct Loop {
+    device: String,
+}
+
+impl Loop {
+    /// Attaches a file, or skips the test.
+    pub(crate) fn new(file: &Path, sector: &str) -> Option<Self> {
+        let attached = Command::new("losetup").args(["-f", "--show", "-b", sector]).arg(file).output();
+        match attached {
+            Ok(done) if done.status.success() => {
+                Some(Self { device: String::from_utf8_lossy(&done.stdout).trim().to_owned() })
+            }
+            Ok(done) => {
+                skip(&format!("cannot attach a loop device: {}", String::from_utf8_lossy(&done.stderr).trim()));
+                None
+            }
+            Err(error) => {
+                skip(&format!("cannot run losetup: {error}"));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn device(&self) -> &str {
+        &self.device
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["-d", &self.device]).output();
+    }
+}

@@ -4,44 +4,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use imagezip::alloc::{Content, Treatment};
 
-use super::super::tools::{Image, run, run_any, survey_file};
+use super::super::tools::{Image, run, survey_file};
 use super::volumes;
 use crate::command::ok;
-use crate::skips::skip;
+use crate::mounted::Loop;
 
 const MIB: usize = 1 << 20;
-
-/// A file as a block device, detached when dropped.
-#[derive(Debug)]
-pub(super) struct Loop {
-    device: String,
-}
-
-impl Loop {
-    /// Attaches a file, or skips the test.
-    pub(super) fn new(file: &Path, sector: &str) -> Option<Self> {
-        let (status, text) = run_any("losetup", &["-f", "--show", "-b", sector, &file.display().to_string()]);
-        if status == 0 {
-            return Some(Self { device: text.trim().to_owned() });
-        }
-        skip(&format!("cannot attach a loop device: {}", text.trim()));
-        None
-    }
-
-    pub(super) fn device(&self) -> &str {
-        &self.device
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["-d", &self.device]).output();
-    }
-}
 
 /// Runs the tools of LVM on one device and nothing else.
 fn lvm(folder: &Path, device: &Loop, command: &str, arguments: &[&str]) -> String {
