@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use sigs::zdi::{Contents, FrameRecord, HEADER_BYTES, header_bytes};
 use sigs::{ByteLen, ByteOffset};
 use tempfile::NamedTempFile;
@@ -132,7 +133,7 @@ impl Draft {
         file.as_file().sync_all().map_err(sync)?;
         let named = match existing {
             Existing::Replace => file.persist(&path),
-            Existing::Keep => file.persist_noclobber(&path),
+            Existing::Keep => persist_new(file, &path),
         };
         named.map_err(|error| match error.error.kind() {
             io::ErrorKind::AlreadyExists => PackageError::Exists { path: path.clone() },
@@ -236,6 +237,23 @@ impl FrameSink for ImageFile {
         let end = self.end.checked_add(ByteLen::of(stored));
         self.end = end.ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
         Ok(())
+    }
+}
+
+/// Gives a file a name that is free. Some file systems can neither rename without replacing nor link; there the name is
+/// looked at once more, because what took hours to make is not thrown away for that.
+fn persist_new(file: NamedTempFile, path: &Path) -> Result<File, tempfile::PersistError> {
+    let error = match file.persist_noclobber(path) {
+        Ok(file) => return Ok(file),
+        Err(error) => error,
+    };
+    let offered = !matches!(
+        Errno::from_io_error(&error.error),
+        Some(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::MLINK)
+    );
+    match path.symlink_metadata() {
+        Err(none) if !offered && none.kind() == io::ErrorKind::NotFound => error.file.persist(path),
+        _ => Err(error),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Writing a state to a disk, such that at no moment a half-written disk could boot.
 //!
 //! The order, each step complete before the next:
-//! 1. everything that can be refused is refused; the target is untouched;
+//! 1. everything that can be refused is refused: the image is checked and its ends are read, a fresh file gets its room;
+//!    the target is untouched;
 //! 2. the used blocks of the first and the last MiB become zeros, durably: no partition table, no boot loader;
 //! 3. FREE blocks as the caller wants; then the body, every block at most once, several threads in disk order; durably;
 //! 4. the body is read back past the page cache and hashed; together with what the first and the last MiB will hold it
@@ -28,7 +29,7 @@ use crate::capture::Base;
 use crate::control::{Control, default_threads};
 use crate::extents::Extents;
 use crate::fit::{Fit, FixUp, Misfit};
-use crate::image::{Chain, ImageError, Plan, Verified};
+use crate::image::{Chain, FrameSet, ImageError, Plan, Verified};
 use crate::io::DiskIo;
 
 mod body;
@@ -37,6 +38,9 @@ mod joined;
 mod known;
 mod marks;
 mod read_back;
+
+/// How many more workers there are at most because some wait for the medium.
+const MOST_WAITING: usize = 8;
 
 /// What becomes of FREE blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -174,6 +178,15 @@ pub enum Refusal {
     /// The image is damaged.
     #[error("the image cannot be restored")]
     Image(#[source] Box<ImageError>),
+    /// The file system of a fresh file has no room. What was taken was given back.
+    #[error("there is no room for {len} bytes at offset {offset} of the file", len = range.len, offset = range.start)]
+    NoRoom {
+        /// Where, and how much.
+        range: ByteRange,
+        /// What the file system said.
+        #[source]
+        source: io::Error,
+    },
     /// The caller asked to stop before anything was written.
     #[error("stopped on request")]
     Cancelled,
@@ -283,7 +296,8 @@ pub fn restore(
     let fit = check(chain, target, options, control).map_err(RestoreError::Refused)?;
     chain.ensure_frames(options.threads, control).map_err(|error| RestoreError::Refused(Refusal::of_image(error)))?;
     let job = Job::new(chain, target, options, control, &fit);
-    job.run().map_err(|failure| RestoreError::Unfinished(job.blame(failure)))
+    let ends = job.prepare().map_err(RestoreError::Refused)?;
+    job.run(&ends).map_err(|failure| RestoreError::Unfinished(job.blame(failure, &chain.all_frames())))
 }
 
 /// Writes what a target of the size of the disk lacks of the state of an image, whose signature is at hand.
@@ -301,8 +315,12 @@ pub fn restore_known(
     let fit = check(chain, target, options, control).map_err(RestoreError::Refused)?;
     let job = Job::new(chain, target, options, control, &fit);
     let differing = job.differing(signature).map_err(RestoreError::Refused)?;
-    job.check_needed(&differing).map_err(|error| RestoreError::Refused(Refusal::of_image(error)))?;
-    job.run_known(signature, &differing).map_err(|failure| RestoreError::Unfinished(job.blame(failure)))
+    let needed = job.needed(&differing);
+    let checked = chain.check_frames(&needed, options.threads, control);
+    checked.map_err(|error| RestoreError::Refused(Refusal::of_image(error)))?;
+    let ends = job.prepare().map_err(RestoreError::Refused)?;
+    let done = job.run_known(signature, &differing, &ends);
+    done.map_err(|failure| RestoreError::Unfinished(job.blame(failure, &needed)))
 }
 
 fn check(
@@ -346,13 +364,21 @@ impl<'a> Job<'a> {
         Self { chain, target, options, control, fit, head_end, tail_start }
     }
 
-    fn run(&self) -> Result<RestoreReport, Failure> {
+    /// Does what may end in a refusal after the image was checked; nothing of the target is written.
+    fn prepare(&self) -> Result<ends::Ends, Refusal> {
+        let ends = ends::Ends::load(self).map_err(Refusal::of_image)?;
+        if self.options.fresh {
+            self.make_room()?;
+        }
+        Ok(ends)
+    }
+
+    fn run(&self, ends: &ends::Ends) -> Result<RestoreReport, Failure> {
         let begin = Instant::now();
-        let ends = ends::Ends::load(self)?;
-        let body = self.write_all(&ends, None)?;
+        let body = self.write_all(ends, None)?;
         let write_ms = elapsed_ms(begin);
         let begin = Instant::now();
-        let (found, expected) = (self.read_back(&ends)?, self.chain.manifest().target_root);
+        let (found, expected) = (self.read_back(ends)?, self.chain.manifest().target_root);
         let read_back_ms = elapsed_ms(begin);
         if found != expected {
             return Err(Failure::WrongRoot { found, expected });
@@ -361,13 +387,17 @@ impl<'a> Job<'a> {
         Ok(self.report(body, ends_bytes, (write_ms, read_back_ms)))
     }
 
-    fn run_known(&self, signature: &dyn Base, differing: &Extents) -> Result<RestoreReport, Failure> {
+    fn run_known(
+        &self,
+        signature: &dyn Base,
+        differing: &Extents,
+        ends: &ends::Ends,
+    ) -> Result<RestoreReport, Failure> {
         let begin = Instant::now();
-        let ends = ends::Ends::load(self)?;
-        let mut body = self.write_all(&ends, Some(differing))?;
+        let mut body = self.write_all(ends, Some(differing))?;
         let write_ms = elapsed_ms(begin);
         let begin = Instant::now();
-        self.check_written(signature, differing, &ends)?;
+        self.check_written(signature, differing, ends)?;
         let read_back_ms = elapsed_ms(begin);
         let ends_bytes = ends.write(self)?;
         let written = body.written.saturating_add(ends_bytes);
@@ -431,19 +461,20 @@ impl<'a> Job<'a> {
         parts
     }
 
-    /// Returns how many do the work: where all wait for the medium, one more for each, to keep the processor busy.
+    /// Returns how many do the work: where all wait for the medium, one more for each, to keep the processor busy. A
+    /// medium is busy with few, and each takes memory.
     fn workers(&self) -> NonZeroUsize {
         let threads = self.options.threads;
-        if self.target.waits() { threads.saturating_add(threads.get()) } else { threads }
+        if self.target.waits() { threads.saturating_add(threads.get().min(MOST_WAITING)) } else { threads }
     }
 
     /// Returns the failure to tell: what was not written as it should be may come from an image that was changed after
-    /// it was checked, and then the target is not to blame.
-    fn blame(&self, failure: Failure) -> Failure {
+    /// it was checked, and then the target is not to blame. `used` are the frames that were written from.
+    fn blame(&self, failure: Failure, used: &FrameSet) -> Failure {
         if !matches!(failure, Failure::WrongRoot { .. } | Failure::Changed { .. }) {
             return failure;
         }
-        match self.chain.check_frames(&self.chain.all_frames(), self.options.threads, self.control) {
+        match self.chain.check_frames(used, self.options.threads, self.control) {
             Ok(()) | Err(ImageError::Cancelled) => failure,
             Err(damaged) => Failure::Image(damaged),
         }

@@ -86,7 +86,11 @@ impl WriteError {
                     FailureClass::Transient
                 }
                 RestoreError::Refused(
-                    Refusal::Size { .. } | Refusal::Sectors { .. } | Refusal::Unfit(_) | Refusal::Settle(_),
+                    Refusal::Size { .. }
+                    | Refusal::Sectors { .. }
+                    | Refusal::Unfit(_)
+                    | Refusal::Settle(_)
+                    | Refusal::NoRoom { .. },
                 ) => FailureClass::Machine,
                 RestoreError::Refused(Refusal::Signature | Refusal::Image(_)) => FailureClass::Corruption,
                 RestoreError::Unfinished(failure) => match failure {

@@ -1,11 +1,12 @@
 //! Everything between the first and the last MiB, and the FREE blocks.
 
+use std::io;
 use std::thread;
 
 use crossbeam_channel::bounded;
 use sigs::{BlockIndex, ByteLen, ByteOffset, ByteRange};
 
-use super::{Failure, FreePolicy, Job};
+use super::{Failure, FreePolicy, Job, Refusal};
 use crate::control::Phase;
 use crate::extents::Extents;
 use crate::image::{Content, ContentReader, PlanRun};
@@ -66,7 +67,7 @@ impl Job<'_> {
     /// Does with FREE blocks what the caller wants.
     pub(super) fn free_blocks(&self) -> Result<(), Failure> {
         if self.options.fresh {
-            return self.allocate();
+            return Ok(());
         }
         if self.options.free != FreePolicy::Keep {
             for run in self.plan().runs().filter(|run| run.content == Content::Free) {
@@ -80,14 +81,29 @@ impl Job<'_> {
         if self.options.free == FreePolicy::Zero { Ok(()) } else { self.clear_marks() }
     }
 
-    /// Makes room in a fresh file for all that will be written.
-    fn allocate(&self) -> Result<(), Failure> {
+    /// Makes room in a fresh file for all that will be written, or gives back what it took.
+    pub(super) fn make_room(&self) -> Result<(), Refusal> {
+        let made = self.allocate();
+        if made.is_err() {
+            let all = ByteRange { start: ByteOffset::ZERO, len: self.fit.disk_bytes() };
+            // Nothing was written: one hole again. The first error is the one to tell.
+            drop(self.target.zero(all));
+        }
+        made
+    }
+
+    fn allocate(&self) -> Result<(), Refusal> {
         let mut waiting: Option<ByteRange> = None;
-        let allocate = |range: ByteRange| {
-            let done = self.fit.clip(range).map_or(Ok(()), |range| self.target.allocate(range));
-            done.map_err(|source| Failure::Write { verb: "make room for", range, source })
+        let allocate = |range: ByteRange| match self.fit.clip(range).map_or(Ok(()), |range| self.target.allocate(range))
+        {
+            Err(source) if is_no_room(&source) => Err(Refusal::NoRoom { range, source }),
+            // It is there to be faster. Whatever else is wrong shows when something is written.
+            Ok(()) | Err(_) => Ok(()),
         };
         for run in self.plan().runs().filter(|run| matches!(run.content, Content::Frame { .. })) {
+            if self.control.cancelled() {
+                return Err(Refusal::Cancelled);
+            }
             let range = self.range_of(&run);
             match &mut waiting {
                 Some(before) if before.checked_end() == Some(range.start) => {
@@ -251,8 +267,8 @@ impl Job<'_> {
         }
         for piece in pieces_of(range) {
             worker.found.resize(piece.len.to_usize().unwrap_or(0));
-            self.read(&mut worker.found, piece.start)?;
-            if is_zero(&worker.found) {
+            // What cannot be read is written: that may heal it, and the read-back tells.
+            if self.read(&mut worker.found, piece.start).is_ok() && is_zero(&worker.found) {
                 done.kept += piece.len.get();
             } else {
                 self.zero(piece)?;
@@ -263,7 +279,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Writes those blocks of `content` that the target does not hold yet; neighbours in one go.
+    /// Writes those blocks of `content` that the target does not hold yet; neighbours in one go. What cannot be read is
+    /// written.
     fn write_different(
         &self,
         content: &[u8],
@@ -272,7 +289,7 @@ impl Job<'_> {
         done: &mut Written,
     ) -> Result<(), Failure> {
         found.resize(content.len());
-        self.read(found, start)?;
+        let readable = self.read(found, start).is_ok();
         let size = self.geometry().block_size.as_usize();
         let mut pending = 0..0;
         let mut write = |span: std::ops::Range<usize>| {
@@ -287,7 +304,7 @@ impl Job<'_> {
         };
         for (index, (wanted, there)) in content.chunks(size).zip(found.chunks(size)).enumerate() {
             let place = index * size;
-            if wanted == there {
+            if readable && wanted == there {
                 done.kept += ByteLen::of(wanted).get();
             } else if pending.end == place && !pending.is_empty() {
                 pending.end = place + wanted.len();
@@ -297,6 +314,10 @@ impl Job<'_> {
         }
         write(pending)
     }
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
 /// Cuts a range into pieces of at most 1 MiB.

@@ -4,7 +4,7 @@
 use sigs::{BlockHash, BlockIndex, BlockState, ByteLen, ByteOffset, ByteRange};
 
 use super::{Failure, FreePolicy, Job};
-use crate::image::{Content, ContentReader, PlanRun};
+use crate::image::{Content, ContentReader, ImageError, PlanRun};
 
 /// What the first and the last MiB will hold.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ enum PartContent {
 
 impl Ends {
     /// Reads the ends from the image, before anything is written.
-    pub(super) fn load(job: &Job<'_>) -> Result<Self, Failure> {
+    pub(super) fn load(job: &Job<'_>) -> Result<Self, ImageError> {
         let mut reader = ContentReader::new(job.chain);
         let mut load = |runs: &[PlanRun]| {
             let mut parts = Vec::with_capacity(runs.len());
@@ -42,7 +42,7 @@ impl Ends {
                     parts.push(Part { first: run.first, range, content });
                 }
             }
-            Ok::<_, Failure>(parts)
+            Ok::<_, ImageError>(parts)
         };
         let [head, tail] = job.end_runs();
         let mut ends = Self { head: load(&head)?, tail: load(&tail)? };
@@ -192,8 +192,8 @@ impl Job<'_> {
         for sector in [512_u64, 4096] {
             let Some(start) = self.fit.disk_bytes().get().checked_sub(sector) else { continue };
             let mut mark = [0; 8];
-            self.read(&mut mark, ByteOffset::new(start))?;
-            if mark == *b"EFI PART" {
+            // What cannot be read may be one.
+            if self.read(&mut mark, ByteOffset::new(start)).is_err() || mark == *b"EFI PART" {
                 self.zero(ByteRange { start: ByteOffset::new(start), len: ByteLen::new(sector) })?;
             }
         }

@@ -14,7 +14,7 @@ use super::{Failure, FreePolicy, Job, Refusal};
 use crate::capture::Base;
 use crate::control::Phase;
 use crate::extents::{Extents, ExtentsBuilder};
-use crate::image::{Content, ImageError};
+use crate::image::{Content, FrameSet};
 use crate::io::{AlignedBuffer, is_zero};
 use crate::parallel;
 
@@ -65,8 +65,8 @@ impl Job<'_> {
         if free(next..geometry.chunks()) { Ok(all.finish()) } else { Err(Refusal::Signature) }
     }
 
-    /// Checks the frames that are needed to write what differs, and the ends. The others need not be right.
-    pub(super) fn check_needed(&self, differing: &Extents) -> Result<(), ImageError> {
+    /// Returns the frames that are needed to write what differs, and the ends. The others need not be right.
+    pub(super) fn needed(&self, differing: &Extents) -> FrameSet {
         let total = self.geometry().blocks();
         let mut wanted = self.chain.no_frames();
         let mut add = |first: BlockIndex, end: BlockIndex| {
@@ -79,7 +79,7 @@ impl Job<'_> {
             let behind = end.get().div_ceil(u64::from(self.geometry().block_size.bytes()));
             add(self.block_at(range.start), BlockIndex::new(behind.min(total.get())));
         }
-        self.chain.check_frames(&wanted, self.options.threads, self.control)
+        wanted
     }
 
     fn compare_chunk(

@@ -46,6 +46,14 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// Makes a file system in a new file.
+fn format(file: &Path, bytes: u64, program: &str, options: &[&str]) {
+    fs::File::create(file).unwrap().set_len(bytes).unwrap();
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let made = Command::new(program).env("PATH", path).args(options).arg(file).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+}
+
 pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (disk, changed) = pair();
@@ -263,16 +271,41 @@ fn a_failed_export_does_not_speak_of_a_target() {
     let folder = folder();
     let at = folder.path();
     ok(at, &["create", "a.img", "--out", "a.zdi"]);
-    fs::File::create(at.join("small")).unwrap().set_len(1 << 20).unwrap();
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let mut format = Command::new("mke2fs");
-    let formatted =
-        format.env("PATH", path).args(["-q", "-F", "-t", "ext2", "-b", "4096"]).arg(at.join("small")).output().unwrap();
-    assert!(formatted.status.success(), "{formatted:?}");
+    format(&at.join("small"), 1 << 20, "mke2fs", &["-q", "-F", "-t", "ext2", "-b", "4096"]);
     let Some(mount) = Mount::new(&at.join("small"), "") else { return };
     let to = mount.path().join("a.raw").to_str().unwrap().to_owned();
     let message = fails(at, &["export", "a.zdi", "--format", "raw", "--to", &to], 8);
     assert!(message.contains("a.raw") && !message.contains("restore") && !message.contains("target is"), "{message}");
     assert!(names(mount.path()).iter().all(|name| name == "lost+found"), "{:?}", names(mount.path()));
+    mount.unmount();
+}
+
+#[test]
+fn a_file_system_without_room_is_as_before_and_so_is_the_folder() {
+    let folder = folder();
+    let at = folder.path();
+    ok(at, &["create", "a.img", "--out", "a.zdi"]);
+    format(&at.join("small"), 2 << 20, "mke2fs", &["-q", "-F", "-t", "ext4", "-m", "0"]);
+    let Some(mount) = Mount::new(&at.join("small"), "") else { return };
+    let free = || rustix::fs::statvfs(mount.path()).unwrap().f_bfree;
+    let before = free();
+    let target = mount.path().join("disk.img").display().to_string();
+    let message = fails(at, &["restore", "a.zdi", "--to", &target], 8);
+    assert!(message.contains("left untouched") && message.contains("no room for"), "{message}");
+    assert!(!Path::new(&target).exists() && free() == before, "{} of {before} blocks are free", free());
+}
+
+#[test]
+fn a_new_file_needs_no_rename_that_the_file_system_does_not_have() {
+    let folder = folder();
+    let at = folder.path();
+    format(&at.join("stick"), 32 << 20, "mkfs.exfat", &[]);
+    // By FUSE: it can neither rename without replacing nor link.
+    let Some(mount) = Mount::of("exfat-fuse", &at.join("stick"), "") else { return };
+    let image = mount.path().join("a.zdi").display().to_string();
+    ok(at, &["create", "a.img", "--out", &image]);
+    ok(at, &["verify", &image, "--against", "a.img"]);
+    let message = fails(at, &["create", "b.img", "--out", &image], 2);
+    assert!(message.contains("exists and is left as it is"), "{message}");
     mount.unmount();
 }

@@ -2,10 +2,10 @@
 
 use imagezip::io::fake::{Action, MemoryDisk};
 use imagezip::restore::{Failure, FreePolicy, RestoreError};
-use sigs::ByteRange;
+use sigs::{ByteLen, ByteOffset, ByteRange};
 
 use crate::damage::pair;
-use crate::support::{make_whole, open, restore_to};
+use crate::support::{Noise, make_whole, open, restore_to};
 
 const MIB: usize = 1 << 20;
 
@@ -35,6 +35,23 @@ fn cut_off_at_every_action_it_does_not_boot_and_is_finished_by_running_it_again(
         }
         assert!(cut > 8, "only {cut} actions");
     }
+}
+
+#[test]
+fn what_cannot_be_read_in_place_is_written_and_a_second_run_is_not_needed() {
+    let mut disk = vec![0; 4 * MIB];
+    Noise(31).fill(&mut disk);
+    let base = make_whole(&disk, &[]);
+    let chain = open(&base.image, &[]).unwrap();
+    let target = MemoryDisk::new(disk.clone());
+    let len = u64::try_from(disk.len()).unwrap();
+    // In the body, and where a backup GPT may be: it cannot be ruled out there.
+    for start in [(2 << 20) + 8192, len - 4096] {
+        let bad = ByteRange { start: ByteOffset::new(start), len: ByteLen::new(512) };
+        target.fail_reads(bad, Some(1));
+    }
+    let report = restore_to(&chain, &target, FreePolicy::Keep, true).unwrap();
+    assert!(target.content() == disk && report.written_bytes.get() > 2 << 20, "{report:?}");
 }
 
 fn overlaps(a: ByteRange, start: u64, end: u64) -> bool {

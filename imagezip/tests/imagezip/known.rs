@@ -2,7 +2,7 @@
 
 use imagezip::image::{Chain, Verified};
 use imagezip::io::fake::{Action, MemoryDisk};
-use imagezip::restore::{FreePolicy, Refusal, RestoreError, RestoreOptions, RestoreReport, restore_known};
+use imagezip::restore::{Failure, FreePolicy, Refusal, RestoreError, RestoreOptions, RestoreReport, restore_known};
 use proptest::prelude::*;
 use sigs::{ByteLen, ByteOffset, ByteRange, Signature};
 
@@ -115,6 +115,12 @@ fn frames_that_are_needed_are_checked_before_the_first_write_and_others_not_at_a
     let target = MemoryDisk::new(disk.clone());
     restore_with(&chain, &delta.signature, &target, FreePolicy::Keep).unwrap();
     assert!(target.content() == changed);
+
+    // Nor is it blamed for what a target does.
+    let target = MemoryDisk::new(disk.clone());
+    target.lose_writes_at((3 << 20) + 100);
+    let error = restore_with(&chain, &delta.signature, &target, FreePolicy::Keep).unwrap_err();
+    assert!(matches!(error, RestoreError::Unfinished(Failure::Changed { .. })), "{error:?}");
 
     disk[(5 << 20) + 300_000] ^= 1;
     let target = MemoryDisk::new(disk.clone());

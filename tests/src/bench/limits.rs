@@ -92,25 +92,24 @@ fn openssl_sha256(multi: &str, processor: Option<&str>, commands: &mut Vec<Strin
 fn zstd(file: &Path, cores: usize, commands: &mut Vec<String>) -> anyhow::Result<(f64, f64)> {
     let (mut pack, mut unpack) = (Vec::new(), Vec::new());
     for _ in 0..3 {
-        let (packed, unpacked) = zstd_once(file, cores, commands)?;
+        let (packed, unpacked) = zstd_once(file, cores)?;
         pack.push(packed);
         unpack.push(unpacked);
     }
-    // One line says how it was measured.
-    commands.truncate(commands.len().saturating_sub(2));
+    commands.push(format!("{} ({cores} at once)", say(&zstd_command(file))));
     Ok((median(&pack)?, median(&unpack)?))
 }
 
+fn zstd_command(file: &Path) -> Command {
+    let mut command = Command::new("zstd");
+    command.args(["-b3", "-i3", "-B1048576", "-q"]).arg(file);
+    command
+}
+
 /// Runs one benchmark a core at the same time and adds up.
-fn zstd_once(file: &Path, cores: usize, commands: &mut Vec<String>) -> anyhow::Result<(f64, f64)> {
-    let one = || {
-        let mut command = Command::new("zstd");
-        command.args(["-b3", "-i3", "-B1048576", "-q"]).arg(file);
-        command
-    };
-    commands.push(format!("{} ({cores} at once)", say(&one())));
+fn zstd_once(file: &Path, cores: usize) -> anyhow::Result<(f64, f64)> {
     let runs: Vec<anyhow::Result<Output>> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(|| run(&mut one()))).collect();
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(|| run(&mut zstd_command(file)))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked"))).collect()
     });
     let (mut pack, mut unpack) = (0.0, 0.0);

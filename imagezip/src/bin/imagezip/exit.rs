@@ -10,7 +10,7 @@ use imagezip::foreign::qcow2::export::ExportError;
 use imagezip::foreign::{ndz, qcow2};
 use imagezip::image::ImageError;
 use imagezip::io::DiskError;
-use imagezip::restore::{Failure, Refusal};
+use imagezip::restore::{Failure, Refusal, RestoreError};
 use imagezip::rewrite::RewriteError;
 use imagezip::verify::VerifyError;
 use sigs::SignatureError;
@@ -86,6 +86,9 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<Incomplete>() {
         return Some(PARTLY);
     }
+    if let Some(RestoreError::Unfinished(failure)) = cause.downcast_ref::<RestoreError>() {
+        return Some(of_unfinished(failure));
+    }
     if let Some(error) = cause.downcast_ref::<io::Error>() {
         if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<ImageError>()) {
             // What an image that is read like a disk could not give.
@@ -132,6 +135,16 @@ fn code_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             (Some(CaptureError::BlockSize { .. } | CaptureError::Bases { .. }), _) => Some(USAGE),
             _ => None,
         },
+    }
+}
+
+/// Returns the code for a target that was written to. Whatever the system said of it, more happened than that something
+/// was not found or not allowed.
+fn of_unfinished(failure: &Failure) -> u8 {
+    let decided = std::iter::successors(Some(failure as &(dyn std::error::Error + 'static)), |cause| cause.source());
+    match decided.filter_map(code_of_cause).next() {
+        Some(NOT_FOUND | NOT_ALLOWED) | None => FAILED,
+        Some(code) => code,
     }
 }
 

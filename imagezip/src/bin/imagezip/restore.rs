@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use imagezip::fit::Fit;
 use imagezip::io::{Disk, DiskKind, ReadAt as _};
-use imagezip::restore::{FreePolicy, OtherSize, RestoreOptions, restore, restore_known};
+use imagezip::restore::{FreePolicy, OtherSize, RestoreError, RestoreOptions, restore, restore_known};
 use sigs::ByteLen;
 
 use crate::exit::Usage;
@@ -111,6 +111,10 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
         Some(signature) => restore_known(&chain, signature, &target, &options, session.control()),
         None => restore(&chain, &target, &options, session.control()),
     });
+    if fresh && matches!(report, Err(RestoreError::Refused(_))) {
+        // Nothing was written to it. The refusal is what there is to tell.
+        drop(std::fs::remove_file(path));
+    }
     let report = report.with_context(|| format!("restore {}", path.display()))?;
     let mut fix_ups = String::new();
     for fix_up in &report.fix_ups {
