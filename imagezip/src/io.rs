@@ -47,6 +47,14 @@ pub trait DiskIo: ReadAt {
         Ok(())
     }
 
+    /// Makes a medium that has holes one hole again, which gives back what [`DiskIo::allocate`] took. Its content is gone.
+    ///
+    /// # Errors
+    /// Whatever the medium says.
+    fn deallocate(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Tells the medium that a range is not needed. What it reads as afterwards is up to the medium.
     ///
     /// # Errors

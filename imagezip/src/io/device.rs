@@ -256,6 +256,13 @@ impl DiskIo for Disk {
         }
     }
 
+    fn deallocate(&self) -> io::Result<()> {
+        match self.kind {
+            DiskKind::File => self.file.set_len(0).and_then(|()| self.file.set_len(self.len.get())),
+            DiskKind::Device => Ok(()),
+        }
+    }
+
     fn discard(&self, range: ByteRange) -> io::Result<()> {
         match self.kind {
             DiskKind::File => self.zero(range),
@@ -366,6 +373,19 @@ mod tests {
             disk.flush().unwrap();
             prop_assert!(std::fs::read(&path).unwrap() == naive);
         }
+    }
+
+    #[test]
+    fn room_that_was_taken_is_given_back() {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk.img");
+        let disk = Disk::create(&path, ByteLen::new(1 << 20)).unwrap();
+        disk.allocate(ByteRange { start: ByteOffset::new(4096), len: ByteLen::new(1 << 19) }).unwrap();
+        disk.deallocate().unwrap();
+        let found = std::fs::metadata(&path).unwrap();
+        assert_eq!((found.len(), found.blocks()), (1 << 20, 0));
     }
 
     #[test]

@@ -85,9 +85,8 @@ impl Job<'_> {
     pub(super) fn make_room(&self) -> Result<(), Refusal> {
         let made = self.allocate();
         if made.is_err() {
-            let all = ByteRange { start: ByteOffset::ZERO, len: self.fit.disk_bytes() };
-            // Nothing was written: one hole again. The first error is the one to tell.
-            drop(self.target.zero(all));
+            // Nothing was written. The first error is the one to tell.
+            drop(self.target.deallocate());
         }
         made
     }
