@@ -171,12 +171,11 @@ impl Transfer {
     /// [`TransferError`]; the journal has it, too, and the transfer can be resumed unless it says otherwise.
     pub fn run(&mut self, cancel: &AtomicBool) -> Result<(), TransferError> {
         let state = &self.desk.state;
+        if state.verdict == Verdict::Cancelled {
+            return Err(TransferError::WrongPhase { id: state.id, why: "was cancelled; create another" });
+        }
         let next = match state.phase {
-            Phase::Closed => {
-                let why = "was cancelled; create another";
-                let cancelled = TransferError::WrongPhase { id: state.id, why };
-                return if state.verdict == Verdict::Cancelled { Err(cancelled) } else { Ok(()) };
-            }
+            Phase::Closed => return Ok(()),
             Phase::Created => Record::Dispatched { attempt: 1 },
             Phase::Dispatched | Phase::Committed => Record::Resumed { attempt: state.attempt.saturating_add(1) },
         };
@@ -191,16 +190,19 @@ impl Transfer {
         done
     }
 
-    /// Ends it for good. What has its name stays, what has not is removed, and so is nothing of the sources.
+    /// Ends it for good. What has its name stays, and so do the sources; what has no name yet is removed. Cut off, it is
+    /// finished by cancelling again.
     ///
     /// # Errors
-    /// [`TransferError::WrongPhase`] once everything arrived.
+    /// [`TransferError::WrongPhase`] once everything arrived or it was cancelled.
     pub fn cancel(&mut self) -> Result<(), TransferError> {
         let id = self.desk.state.id;
         if matches!(self.desk.state.phase, Phase::Committed | Phase::Closed) {
             return Err(TransferError::WrongPhase { id, why: "is done: there is nothing to cancel" });
         }
-        self.desk.record(&Record::Cancelled)?;
+        if self.desk.state.verdict != Verdict::Cancelled {
+            self.desk.record(&Record::Cancelled)?;
+        }
         shelf::remove_temporaries(&self.desk.state)?;
         self.desk.record(&Record::Closed)
     }

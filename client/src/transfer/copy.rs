@@ -13,6 +13,16 @@ pub(super) const CHUNK_BYTES: u64 = 4 << 20;
 /// How many chunks are made durable and recorded together.
 pub(super) const BATCH_CHUNKS: usize = 16;
 
+/// Why a copy ended early.
+pub(super) enum CopyError<E> {
+    /// The source cannot be read.
+    Read(io::Error),
+    /// The target cannot be written or flushed.
+    Write(io::Error),
+    /// What is durable could not be recorded.
+    Record(E),
+}
+
 /// Returns the digest of a whole file from the digests of its chunks.
 pub(super) fn digest_of(chunks: &[Digest]) -> Digest {
     let mut hasher = Sha256::new();
@@ -67,33 +77,36 @@ fn forget(file: &File) -> io::Result<()> {
 /// which are durable by then, and their first number.
 ///
 /// Returns the digests of all chunks.
-pub(super) fn copy<E: From<io::Error>>(
+///
+/// # Errors
+/// [`CopyError`] by which of the two files failed, or that of `recorded`.
+pub(super) fn copy<E>(
     source: &mut File,
     target: &mut File,
     mut done: Vec<Digest>,
     start: ByteLen,
     cancel: &AtomicBool,
     mut recorded: impl FnMut(u32, &[Digest]) -> Result<(), E>,
-) -> Result<Vec<Digest>, E> {
-    source.seek(SeekFrom::Start(start.get()))?;
-    target.set_len(start.get())?;
-    target.seek(SeekFrom::Start(start.get()))?;
+) -> Result<Vec<Digest>, CopyError<E>> {
+    source.seek(SeekFrom::Start(start.get())).map_err(CopyError::Read)?;
+    target.set_len(start.get()).map_err(CopyError::Write)?;
+    target.seek(SeekFrom::Start(start.get())).map_err(CopyError::Write)?;
     let mut recorded_until = done.len();
     let mut buffer = Vec::new();
     loop {
         let stopped = cancel.load(Ordering::Relaxed);
         if !stopped {
-            read_chunk(source, &mut buffer)?;
+            read_chunk(source, &mut buffer).map_err(CopyError::Read)?;
         }
         let end = stopped || buffer.is_empty();
         if !end {
-            target.write_all(&buffer)?;
+            target.write_all(&buffer).map_err(CopyError::Write)?;
             done.push(Digest::of(&buffer));
         }
         let fresh = &done[recorded_until..];
         if fresh.len() >= BATCH_CHUNKS || (end && !fresh.is_empty()) {
-            target.sync_data()?;
-            recorded(u32::try_from(recorded_until).unwrap_or(u32::MAX), fresh)?;
+            target.sync_data().map_err(CopyError::Write)?;
+            recorded(u32::try_from(recorded_until).unwrap_or(u32::MAX), fresh).map_err(CopyError::Record)?;
             recorded_until = done.len();
         }
         if end {

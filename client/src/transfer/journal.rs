@@ -87,7 +87,7 @@ impl Journal {
     /// Creates a journal with its first record. Both and its name are durable afterwards.
     ///
     /// # Errors
-    /// [`JournalError::Exists`]; nothing is left under the name after any error but that.
+    /// [`JournalError::Exists`]; this call leaves nothing under the name after an error.
     pub fn create(path: &Path, first: &Record) -> Result<Self, JournalError> {
         let failed = |action| move |source| JournalError::File { action, path: path.to_owned(), source };
         let folder = folder_of(path);
@@ -98,12 +98,17 @@ impl Journal {
         let bytes = [&HEADER[..], &body].concat();
         draft.as_file().write_all_at(&bytes, 0).map_err(failed("write"))?;
         draft.as_file().sync_all().map_err(failed("flush"))?;
+        // Before it has a name, so that nobody else comes first.
+        lock(draft.as_file(), path)?;
         let file = draft.persist_noclobber(path).map_err(|error| match error.error.kind() {
             io::ErrorKind::AlreadyExists => JournalError::Exists { path: path.to_owned() },
             _ => failed("name")(error.error),
         })?;
-        lock(&file, path)?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("make the name durable of"))?;
+        if let Err(source) = File::open(folder).and_then(|folder| folder.sync_all()) {
+            // Whether it would be there after a crash is not known. The first error is the one to tell.
+            drop(std::fs::remove_file(path));
+            return Err(failed("make the name durable of")(source));
+        }
         Ok(Self { file, path: path.to_owned(), end: ByteLen::of(&bytes).get(), next: 1, poisoned: false })
     }
 

@@ -1,5 +1,6 @@
 //! Doing a transfer: whatever its journal says was done last, from there to the end.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -13,14 +14,14 @@ use rustix::io::Errno;
 use sigs::{ByteLen, Digest};
 
 use super::TransferError;
-use super::copy::{copy, digest_of, digest_on_medium, good_prefix};
+use super::copy::{CopyError, copy, digest_of, digest_on_medium, good_prefix};
 use super::journal::{Journal, JournalError, folder_of};
 use super::record::{ItemKind, Metadata, Record, Seal};
 use super::recover::{Action, Destination, Found, Loss, Source, decide};
 use super::source;
 use super::state::{Item, Progress, State};
 
-/// The journal and what it adds up to; a record changes both or neither.
+/// The journal and what it adds up to.
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) journal: Journal,
@@ -28,10 +29,11 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Makes a record durable.
+    /// Makes a record durable, if it fits: one that does not would make the journal unreadable. After an error nothing is
+    /// written to the journal any more, so it does not matter that the state is ahead of it.
     pub(super) fn record(&mut self, record: &Record) -> Result<(), TransferError> {
-        self.journal.append(record)?;
-        self.state.apply(record).ok_or_else(|| TransferError::Defect { record: format!("{record:?}") })
+        self.state.apply(record).ok_or_else(|| TransferError::Defect { record: format!("{record:?}") })?;
+        Ok(self.journal.append(record)?)
     }
 }
 
@@ -254,11 +256,9 @@ impl<'a> Attempt<'a> {
             self.record(&Record::Chunks { item: number, first, digests: fresh.to_vec() })
         });
         let done = done.map_err(|error| match error {
-            // The medium of the two that failed is named by its path where the system says which.
-            TransferError::Io { action, source, .. } => {
-                TransferError::Io { action, path: temporary.to_owned(), source }
-            }
-            other => other,
+            CopyError::Read(source) => failed("read", from)(source),
+            CopyError::Write(source) => failed("write", temporary)(source),
+            CopyError::Record(error) => error,
         })?;
         self.check_cancelled()?;
         check_seal(&source_file)?;
@@ -304,15 +304,17 @@ impl<'a> Attempt<'a> {
         if !records.contains(&Record::Committed) {
             return Err(TransferError::Defect { record: "committed cannot be read back".to_owned() });
         }
-        let count = self.desk().state.items.len();
+        let (count, names) = {
+            let desk = self.desk();
+            (desk.state.items.len(), names_of(&desk.state.items))
+        };
         // Directories after what is in them.
         for number in (0..count).rev() {
             let Some(item) = self.item(number).filter(|item| item.progress == Progress::Renamed) else { continue };
             let Some((seal, _)) = item.sealed else { continue };
             let path = item.source.as_path();
             match source::seal(path) {
-                // Of a directory only what it is matters: what was in it is gone by now.
-                Ok(found) if found == seal || (item.kind == ItemKind::Directory && found.inode == seal.inode) => {
+                Ok(found) if is_still(&names, item.kind, seal, found) => {
                     remove(path, item.kind).map_err(failed("remove", path))?;
                     sync_directory(folder_of(path))?;
                 }
@@ -326,6 +328,29 @@ impl<'a> Attempt<'a> {
             self.record(&Record::SourceReleased { item: u32::try_from(number).unwrap_or(u32::MAX) })?;
         }
         Ok(())
+    }
+}
+
+/// How many of the sources each file is: by device and inode.
+type Names = HashMap<(u64, u64), usize>;
+
+fn names_of(items: &[Item]) -> Names {
+    let mut names = Names::new();
+    for (seal, _) in items.iter().filter_map(|item| item.sealed.as_ref()) {
+        *names.entry((seal.device, seal.inode)).or_default() += 1;
+    }
+    names
+}
+
+/// Returns true when a source is what was transferred. That other sources were removed shows in a directory that held
+/// them, and in another name of a file that had several.
+fn is_still(names: &Names, kind: ItemKind, seal: Seal, found: Seal) -> bool {
+    let file = (seal.device, seal.inode);
+    let several = names.get(&file).is_some_and(|names| *names > 1);
+    match kind {
+        ItemKind::Directory => file == (found.device, found.inode),
+        ItemKind::File | ItemKind::Link if several => found == Seal { changed: found.changed, ..seal },
+        ItemKind::File | ItemKind::Link => found == seal,
     }
 }
 
@@ -397,12 +422,6 @@ fn sync_directory(path: &Path) -> Result<(), TransferError> {
 
 fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> TransferError {
     move |source| TransferError::Io { action, path: path.to_owned(), source }
-}
-
-impl From<io::Error> for TransferError {
-    fn from(source: io::Error) -> Self {
-        Self::Io { action: "copy to", path: PathBuf::new(), source }
-    }
 }
 
 impl From<JournalError> for TransferError {

@@ -134,7 +134,9 @@ impl State {
 
     /// Takes one more record, or returns nothing when it does not fit.
     pub fn apply(&mut self, record: &Record) -> Option<()> {
-        if self.phase == Phase::Closed {
+        let ended = self.phase == Phase::Closed;
+        let given_up = self.verdict == Verdict::Cancelled && *record != Record::Closed;
+        if ended || given_up {
             return None;
         }
         match record {
@@ -171,7 +173,12 @@ impl State {
                 }
                 self.phase = Phase::Closed;
             }
-            Record::Cancelled => self.verdict = Verdict::Cancelled,
+            Record::Cancelled => {
+                if self.phase == Phase::Committed {
+                    return None;
+                }
+                self.verdict = Verdict::Cancelled;
+            }
             Record::Failed { class, detail, .. } => {
                 self.verdict = Verdict::Failed { class: class.clone(), detail: detail.clone() };
             }

@@ -2,27 +2,35 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use super::journal::Journal;
-use super::record::{Options, Record};
+use super::record::{ItemKind, Options, Record};
+use super::state::{Item, Progress};
 use super::*;
 
 const OPTIONS: Options = Options { threads: 1, release_sources: false };
+/// Makes this program the process that is killed: the shelf and the transfer to go on with.
+const VICTIM: &str = "EBB_TEST_TRANSFER_VICTIM";
 
 /// Bytes that are not the same anywhere.
 fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
-    std::iter::repeat_with(|| {
+    let mut next = || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         state.to_le_bytes()
-    })
-    .flatten()
-    .take(len)
-    .collect()
+    };
+    let mut bytes: Vec<u8> = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        bytes.extend(next());
+    }
+    bytes.truncate(len);
+    bytes
 }
 
 struct Scene {
@@ -32,15 +40,21 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let scene = Self { folder: tempfile::tempdir().unwrap() };
-        let source = scene.path("from");
+        scene.fill(9 << 20);
+        scene
+    }
+
+    /// Makes the tree that is transferred; its largest file has so many bytes.
+    fn fill(&self, large: usize) {
+        let source = self.path("from");
         fs::create_dir_all(source.join("deep/empty")).unwrap();
-        fs::write(source.join("large"), noise(9 << 20, 1)).unwrap();
+        fs::write(source.join("large"), noise(large, 1)).unwrap();
         fs::write(source.join("deep/small"), noise(700, 2)).unwrap();
+        fs::hard_link(source.join("deep/small"), source.join("deep/the same")).unwrap();
         fs::write(source.join("deep/none"), b"").unwrap();
         std::os::unix::fs::symlink("../large", source.join("deep/link")).unwrap();
         fs::set_permissions(source.join("large"), fs::Permissions::from_mode(0o440)).unwrap();
         fs::set_permissions(source.join("deep/empty"), fs::Permissions::from_mode(0o500)).unwrap();
-        scene
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -51,11 +65,61 @@ impl Scene {
         Shelf::open(&self.path("journals")).unwrap()
     }
 
+    fn journal(&self, id: Uuid) -> PathBuf {
+        self.path("journals").join(format!("{id}.journal"))
+    }
+
     fn begun(&self, options: Options) -> Transfer {
         let mut transfer = self.shelf().create(options).unwrap();
         transfer.add(&self.path("from"), &self.path("to")).unwrap();
         transfer
     }
+
+    /// Does a whole transfer; returns its records.
+    fn finished(&self) -> (Uuid, Vec<Record>) {
+        let mut transfer = self.begun(OPTIONS);
+        run(&mut transfer).unwrap();
+        let id = transfer.state().id;
+        drop(transfer);
+        (id, Journal::peek(&self.journal(id)).unwrap())
+    }
+
+    /// Puts another journal in the place of one.
+    fn rewrite(&self, id: Uuid, records: &[Record]) {
+        let path = self.journal(id);
+        fs::remove_file(&path).unwrap();
+        let mut journal = Journal::create(&path, &records[0]).unwrap();
+        records[1..].iter().for_each(|record| journal.append(record).unwrap());
+    }
+
+    fn opened(&self, id: Uuid) -> Transfer {
+        opened(&self.shelf(), id)
+    }
+
+    fn resume(&self, id: Uuid) -> Result<(), TransferError> {
+        run(&mut self.opened(id))
+    }
+
+    fn remove_target(&self) {
+        let to = self.path("to");
+        if to.exists() {
+            fs::remove_dir_all(to).unwrap();
+        }
+    }
+}
+
+/// Opens a transfer that nobody works on. A process that another test is starting has copies of all open files until it
+/// is the program it becomes, and with them for that long the lock of a journal that was closed here.
+fn opened(shelf: &Shelf, id: Uuid) -> Transfer {
+    for _ in 0..10_000_000 {
+        match shelf.transfer(id) {
+            Err(TransferError::Journal(error)) if matches!(*error, JournalError::Locked { .. }) => {
+                std::thread::yield_now();
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the journal stays locked");
 }
 
 /// Everything of a tree that a transfer is to keep.
@@ -64,11 +128,11 @@ fn tree(path: &Path) -> Vec<(PathBuf, String, Vec<u8>)> {
     source::walk(path, Path::new(""), &mut |from, name, kind| {
         let metadata = fs::symlink_metadata(from)?;
         let content = match kind {
-            record::ItemKind::File => fs::read(from)?,
-            record::ItemKind::Link => fs::read_link(from)?.into_os_string().into_encoded_bytes(),
-            record::ItemKind::Directory => Vec::new(),
+            ItemKind::File => fs::read(from)?,
+            ItemKind::Link => fs::read_link(from)?.into_os_string().into_encoded_bytes(),
+            ItemKind::Directory => Vec::new(),
         };
-        let times = if kind == record::ItemKind::Link { 0 } else { metadata.mtime_nsec() };
+        let times = if kind == ItemKind::Link { 0 } else { metadata.mtime_nsec() };
         found.push((name.to_owned(), format!("{kind:?} {:o} {times}", metadata.mode()), content));
         Ok(())
     })
@@ -91,8 +155,7 @@ fn a_tree_arrives_with_its_metadata_and_stays_at_its_source() {
         assert_eq!(transfer.state().phase, Phase::Closed);
         // Once done, it stays done.
         run(&mut transfer).unwrap();
-        fs::set_permissions(scene.path("to/deep/empty"), fs::Permissions::from_mode(0o700)).unwrap();
-        fs::remove_dir_all(scene.path("to")).unwrap();
+        scene.remove_target();
     }
     assert!(tree(&scene.path("from")) == before);
 }
@@ -113,54 +176,121 @@ fn sources_go_when_everything_arrived() {
 fn cut_off_after_any_record_with_its_effects_done_it_is_finished_by_resuming() {
     let scene = Scene::new();
     let before = tree(&scene.path("from"));
-    let mut transfer = scene.begun(OPTIONS);
-    run(&mut transfer).unwrap();
-    let id = transfer.state().id;
-    drop(transfer);
-    let path = scene.path("journals").join(format!("{id}.journal"));
-    let records = Journal::peek(&path).unwrap();
+    let (id, records) = scene.finished();
     let first = records.iter().position(|record| matches!(record, Record::Dispatched { .. })).unwrap();
     for cut in first + 1..records.len() {
-        // The files whose renaming is not recorded either have their names by now, or lack them with what was to be
-        // renamed; of the latter this run has nothing left, so they are begun again.
+        // Files that are about to be renamed may have their names by now. The others have none yet, and this run has
+        // nothing left of what they were made in, so they are begun again.
         let known = State::of(&records[..cut]).unwrap();
-        for item in known.items.iter().filter(|item| item.kind == record::ItemKind::File) {
-            let finalizing = matches!(item.progress, state::Progress::Finalizing { .. } | state::Progress::Renamed);
-            if !finalizing && item.destination.as_path().exists() {
+        for item in known.items.iter().filter(|item| item.kind == ItemKind::File) {
+            let named = matches!(item.progress, Progress::Finalizing { .. } | Progress::Renamed);
+            if !named && item.destination.as_path().exists() {
                 fs::remove_file(item.destination.as_path()).unwrap();
             }
         }
-        fs::remove_file(&path).unwrap();
-        let mut journal = Journal::create(&path, &records[0]).unwrap();
-        records[1..cut].iter().for_each(|record| journal.append(record).unwrap());
-        drop(journal);
-        let mut transfer = scene.shelf().transfer(id).unwrap();
-        run(&mut transfer).unwrap_or_else(|error| panic!("cut after {:?}: {error}", records[cut - 1]));
+        scene.rewrite(id, &records[..cut]);
+        scene.resume(id).unwrap_or_else(|error| panic!("cut after {:?}: {error}", records[cut - 1]));
         assert!(tree(&scene.path("to")) == before, "cut after {:?}", records[cut - 1]);
     }
+}
+
+/// Not a test of its own: the process that the next one kills. Without its variable it has nothing to do.
+#[test]
+fn the_victim_of_a_kill() {
+    let Some(what) = std::env::var_os(VICTIM) else { return };
+    let path = PathBuf::from(what);
+    let id = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let shelf = Shelf::open(path.parent().unwrap()).unwrap();
+    run(&mut opened(&shelf, id)).unwrap();
+}
+
+/// Kills a process that transfers as soon as its journal has so many records; returns whether it came to its end first.
+fn kill_at(journal: &Path, records: usize) -> bool {
+    let mut victim = Command::new(std::env::current_exe().unwrap());
+    victim.args(["--exact", "transfer::tests::the_victim_of_a_kill"]).env(VICTIM, journal);
+    let mut victim = victim.stdout(std::process::Stdio::null()).spawn().unwrap();
+    loop {
+        if let Some(status) = victim.try_wait().unwrap() {
+            assert!(status.success(), "{status}");
+            return true;
+        }
+        if Journal::peek(journal).unwrap().len() >= records {
+            victim.kill().unwrap();
+            let status = victim.wait().unwrap();
+            return status.signal().is_none();
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn kill_at_every_record(scene: &Scene, options: Options, prepare: impl Fn(), check: impl Fn(&State)) {
+    let (mut at, mut killed) = (0, 0);
+    loop {
+        prepare();
+        let transfer = scene.begun(options);
+        let id = transfer.state().id;
+        let created = Journal::peek(&scene.journal(id)).unwrap().len();
+        drop(transfer);
+        at = at.max(created) + 1;
+        if kill_at(&scene.journal(id), at) {
+            break;
+        }
+        killed += 1;
+        check(&scene.shelf().status(id).unwrap());
+        scene.resume(id).unwrap_or_else(|error| panic!("killed at record {at}: {error}"));
+        check(&scene.shelf().status(id).unwrap());
+    }
+    assert!(killed > 20, "it was killed only {killed} times");
+}
+
+#[test]
+fn killed_at_any_record_it_is_finished_by_resuming() {
+    let scene = Scene::new();
+    let before = tree(&scene.path("from"));
+    let check = |state: &State| {
+        // What has its name is whole, however early the kill came.
+        for item in state.items.iter().filter(|item| item.kind == ItemKind::File) {
+            if let Ok(found) = fs::read(item.destination.as_path()) {
+                assert!(found == fs::read(item.source.as_path()).unwrap(), "{:?}", item.destination);
+            }
+        }
+        assert!(state.phase != Phase::Closed || tree(&scene.path("to")) == before);
+    };
+    kill_at_every_record(&scene, OPTIONS, || scene.remove_target(), check);
+}
+
+#[test]
+fn killed_while_sources_are_removed_nothing_is_lost() {
+    let scene = Scene { folder: tempfile::tempdir().unwrap() };
+    let prepare = || {
+        scene.remove_target();
+        if scene.path("from").exists() {
+            fs::remove_dir_all(scene.path("from")).unwrap();
+        }
+        scene.fill(5000);
+    };
+    let check = |state: &State| {
+        let whole = |path: &Path, name: &str| {
+            let len = if name == "large" { 5000 } else { 700 };
+            fs::read(path.join(name)).is_ok_and(|found| found.len() == len)
+        };
+        for name in ["large", "deep/small", "deep/the same"] {
+            assert!(whole(&scene.path("from"), name) || whole(&scene.path("to"), name), "{name} is lost");
+        }
+        assert!(state.phase != Phase::Closed || !scene.path("from").exists());
+    };
+    kill_at_every_record(&scene, Options { release_sources: true, ..OPTIONS }, prepare, check);
 }
 
 #[test]
 fn a_source_that_changes_is_an_error_and_never_a_mix() {
     let scene = Scene::new();
-    let mut transfer = scene.begun(OPTIONS);
-    // Stopped before its first file: directories are sealed by then, files are not.
-    let id = transfer.state().id;
-    run(&mut transfer).unwrap();
-    drop(transfer);
-    let path = scene.path("journals").join(format!("{id}.journal"));
-    let records = Journal::peek(&path).unwrap();
+    let (id, records) = scene.finished();
     let chunks = records.iter().position(|record| matches!(record, Record::Chunks { .. })).unwrap();
-    fs::remove_file(&path).unwrap();
-    let mut journal = Journal::create(&path, &records[0]).unwrap();
-    records[1..=chunks].iter().for_each(|record| journal.append(record).unwrap());
-    drop(journal);
+    scene.rewrite(id, &records[..=chunks]);
     let state = scene.shelf().status(id).unwrap();
-    let item = state
-        .items
-        .iter()
-        .find(|item| matches!(&item.progress, state::Progress::Sealed { chunks } if !chunks.is_empty()));
-    let item = item.unwrap();
+    let begun = |item: &&Item| matches!(&item.progress, Progress::Sealed { chunks } if !chunks.is_empty());
+    let item = state.items.iter().find(begun).unwrap();
     fs::remove_file(item.destination.as_path()).unwrap();
     // Same size, same time of modification: only the time of change tells.
     let source = item.source.as_path();
@@ -170,11 +300,11 @@ fn a_source_that_changes_is_an_error_and_never_a_mix() {
     fs::set_permissions(source, fs::Permissions::from_mode(0o640)).unwrap();
     fs::write(source, content).unwrap();
     fs::File::options().write(true).open(source).unwrap().set_modified(modified).unwrap();
-    let mut transfer = scene.shelf().transfer(id).unwrap();
-    let error = run(&mut transfer).unwrap_err();
-    assert!(matches!(error, TransferError::Lost { loss: recover::Loss::SourceChanged, .. }), "{error}");
+    let error = scene.resume(id).unwrap_err();
+    assert!(matches!(error, TransferError::Lost { loss: Loss::SourceChanged, .. }), "{error}");
     assert!(!item.destination.as_path().exists());
-    assert!(matches!(&transfer.state().verdict, Verdict::Failed { class, .. } if class == "lost"));
+    let verdict = scene.shelf().status(id).unwrap().verdict;
+    assert!(matches!(&verdict, Verdict::Failed { class, .. } if class == "lost"), "{verdict:?}");
 }
 
 #[test]
@@ -184,7 +314,7 @@ fn what_is_in_the_way_is_not_overwritten() {
     fs::write(scene.path("to/large"), b"mine").unwrap();
     let mut transfer = scene.begun(OPTIONS);
     let error = run(&mut transfer).unwrap_err();
-    assert!(matches!(error, TransferError::Lost { loss: recover::Loss::InTheWay, .. }), "{error}");
+    assert!(matches!(error, TransferError::Lost { loss: Loss::InTheWay, .. }), "{error}");
     assert_eq!(fs::read(scene.path("to/large")).unwrap(), b"mine");
     // Once it is out of the way, the transfer goes on.
     fs::remove_file(scene.path("to/large")).unwrap();
@@ -195,18 +325,10 @@ fn what_is_in_the_way_is_not_overwritten() {
 #[test]
 fn a_damaged_temporary_file_is_never_given_its_name() {
     let scene = Scene::new();
-    let mut transfer = scene.begun(OPTIONS);
-    let id = transfer.state().id;
-    run(&mut transfer).unwrap();
-    drop(transfer);
-    let path = scene.path("journals").join(format!("{id}.journal"));
-    let records = Journal::peek(&path).unwrap();
+    let (id, records) = scene.finished();
     let complete = records.iter().rposition(|record| matches!(record, Record::DataComplete { .. })).unwrap();
     let Record::DataComplete { item, .. } = records[complete] else { unreachable!() };
-    fs::remove_file(&path).unwrap();
-    let mut journal = Journal::create(&path, &records[0]).unwrap();
-    records[1..=complete].iter().for_each(|record| journal.append(record).unwrap());
-    drop(journal);
+    scene.rewrite(id, &records[..=complete]);
     let state = scene.shelf().status(id).unwrap();
     let destination = state.items[usize::try_from(item).unwrap()].destination.as_path().to_owned();
     let temporary = destination.parent().unwrap().join(run::temporary_name(id, item));
@@ -214,10 +336,9 @@ fn a_damaged_temporary_file_is_never_given_its_name() {
     *content.last_mut().unwrap() ^= 1;
     fs::remove_file(&destination).unwrap();
     fs::write(&temporary, content).unwrap();
-    let mut transfer = scene.shelf().transfer(id).unwrap();
-    assert!(matches!(run(&mut transfer).unwrap_err(), TransferError::WrongContent { .. }));
+    assert!(matches!(scene.resume(id).unwrap_err(), TransferError::WrongContent { .. }));
     assert!(!destination.exists());
-    run(&mut transfer).unwrap();
+    scene.resume(id).unwrap();
     assert!(tree(&scene.path("to")) == tree(&scene.path("from")));
 }
 
@@ -233,12 +354,35 @@ fn a_cancelled_transfer_leaves_no_part_and_all_sources() {
 }
 
 #[test]
+fn a_cancelling_that_was_cut_off_is_not_resumed_but_finished() {
+    let scene = Scene::new();
+    let (id, records) = scene.finished();
+    scene.remove_target();
+    let chunks = records.iter().position(|record| matches!(record, Record::Chunks { .. })).unwrap();
+    scene.rewrite(id, &[&records[..=chunks], &[Record::Cancelled]].concat());
+    let mut transfer = scene.opened(id);
+    assert!(matches!(run(&mut transfer).unwrap_err(), TransferError::WrongPhase { .. }));
+    assert!(!scene.path("to").exists());
+    transfer.cancel().unwrap();
+    assert_eq!(transfer.state().phase, Phase::Closed);
+}
+
+#[test]
+fn a_record_that_does_not_fit_is_not_written() {
+    let scene = Scene::new();
+    let mut transfer = scene.begun(OPTIONS);
+    let before = Journal::peek(&scene.journal(transfer.state().id)).unwrap();
+    assert!(matches!(transfer.desk.record(&Record::Committed).unwrap_err(), TransferError::Defect { .. }));
+    assert!(Journal::peek(&scene.journal(transfer.state().id)).unwrap() == before);
+}
+
+#[test]
 fn unreadable_journals_are_listed_and_can_be_forgotten() {
     let scene = Scene::new();
     let shelf = scene.shelf();
     let id = scene.begun(OPTIONS).state().id;
     let other = scene.begun(OPTIONS);
-    fs::write(scene.path("journals").join(format!("{id}.journal")), b"nonsense").unwrap();
+    fs::write(scene.journal(id), b"nonsense").unwrap();
     let listed = shelf.list().unwrap();
     assert!(listed.len() == 2 && listed[0].id == id && listed[0].state.is_err() && listed[1].state.is_ok());
     assert!(shelf.transfer(id).is_err());
