@@ -11,9 +11,10 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::AppError;
+use crate::pace::Pace;
 use crate::power::PowerDriver;
 use crate::sealing::BossKeys;
-use crate::store::{ImageStore, Staging};
+use crate::store::{ImageStore, Room, Staging};
 
 /// The parts of a running boss. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -24,6 +25,10 @@ pub struct App {
     pub config: Arc<Config>,
     /// Images and swap state.
     pub store: Arc<dyn ImageStore>,
+    /// How much the store may still take.
+    pub room: Arc<Room>,
+    /// How fast images may travel.
+    pub pace: Arc<Pace>,
     /// What of captures has arrived.
     pub staging: Arc<Staging>,
     /// Machines on and off.

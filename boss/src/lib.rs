@@ -13,6 +13,8 @@ pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod keeping;
+pub mod pace;
 pub mod pages;
 pub mod power;
 pub mod provenance;

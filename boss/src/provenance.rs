@@ -60,7 +60,7 @@ pub async fn refresh(app: &App, experiment: ExperimentId) -> Result<(), AppError
         let unreferenced = captures::forget_signatures(&mut tx, of.id, keep).await?;
         tx.commit().await?;
         for digest in unreferenced {
-            app.store.delete(digest).await?;
+            crate::keeping::remove_unreferenced(app, digest).await?;
         }
     }
     Ok(())

@@ -15,7 +15,7 @@ mod work;
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boss_api::ids::{CaptureId, NodeId};
 use boss_db::{DbError, captures, jobs, nodes, term};
@@ -27,6 +27,8 @@ use crate::error::AppError;
 
 /// How often the loop looks when nothing changes: limits and dead agents are noticed so late at worst.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often the store is gone through. It is no safety that hangs on it: see [`crate::keeping`].
+const KEEP_EVERY: Duration = Duration::from_secs(3600);
 /// How many captures are verified at once: each reads the medium and hashes on one core.
 const VERIFY_AT_ONCE: usize = 4;
 
@@ -90,11 +92,16 @@ fn report(error: &AppError) {
 /// # Errors
 /// When another boss rules: this one must stop, and everything it would still do is refused.
 pub async fn run(app: App, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let (machines, verifying) = (Busy::<NodeId>::new(), Busy::<CaptureId>::new());
+    let (machines, verifying, keeping) = (Busy::<NodeId>::new(), Busy::<CaptureId>::new(), Busy::<()>::new());
     if let Err(error) = crate::provenance::refresh_all(&app).await {
         report(&error);
     }
+    let mut kept_at = None;
     loop {
+        if kept_at.is_none_or(|at: Instant| at.elapsed() >= KEEP_EVERY) {
+            kept_at = Some(Instant::now());
+            keeping.spawn((), keep(app.clone()));
+        }
         let changed = app.changed.notified();
         tokio::pin!(changed);
         // From here on a change is not missed, also one made while we look.
@@ -114,9 +121,24 @@ pub async fn run(app: App, mut stop: watch::Receiver<bool>) -> anyhow::Result<()
     }
 }
 
+/// Goes through the store and what is arriving.
+async fn keep(app: App) -> Result<(), AppError> {
+    crate::keeping::tidy_staging(&app).await?;
+    let look = crate::keeping::look(&app, None).await?;
+    tracing::info!(?look, "the store was gone through");
+    Ok(())
+}
+
 async fn look(app: &App, machines: &Busy<NodeId>, verifying: &Busy<CaptureId>) -> Result<(), DbError> {
     let mut conn = app.pool.acquire().await?;
     term::fence(&mut conn, app.term).await?;
+    match app.settings(&mut conn).await {
+        Ok(settings) => {
+            app.room.keep_back(settings.store_reserve);
+            app.pace.set(settings.bytes_per_second);
+        }
+        Err(error) => report(&error),
+    }
     let unfinished = jobs::unfinished(&mut conn).await?;
     let received = captures::in_step(&mut conn, CaptureStep::Received).await?;
     let mut of_jobs = Vec::new();

@@ -2,6 +2,7 @@
 
 mod local;
 mod lock;
+mod room;
 mod staging;
 
 use std::io;
@@ -17,8 +18,9 @@ use crate::error::AppError;
 
 pub use local::{LocalStore, make_private_dir};
 pub use lock::StateLock;
+pub use room::Room;
 pub(crate) use staging::digest_of;
-pub use staging::{Finished, Staging};
+pub use staging::{Finished, StagedName, Staging};
 
 /// What a store returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -66,6 +68,10 @@ pub trait ImageStore: Send + Sync + std::fmt::Debug {
     /// Returns all objects.
     fn list(&self) -> StoreFuture<'_, Vec<StoredObject>>;
 
+    /// Takes an object that is damaged out of the store without destroying what is left of it; that it was not there is
+    /// no error.
+    fn set_aside(&self, digest: Digest) -> StoreFuture<'_, ()>;
+
     /// Removes an object; that it was not there is no error.
     fn delete(&self, digest: Digest) -> StoreFuture<'_, ()>;
 
@@ -104,6 +110,21 @@ pub enum StoreError {
     /// No room.
     #[error("the store is full: nothing was stored; make room in the state directory and try again")]
     NoSpace(#[source] io::Error),
+    /// What is left is kept back.
+    #[error(
+        "the store has no room for {wanted} bytes: {folder} has {free} bytes left, of which {kept} are kept back \
+         (store/reserve_percent); nothing was stored; make room there and try again"
+    )]
+    NoRoom {
+        /// How much was asked for.
+        wanted: ByteLen,
+        /// How much there is.
+        free: ByteLen,
+        /// How much of it is kept back.
+        kept: ByteLen,
+        /// Where.
+        folder: PathBuf,
+    },
     /// The sender stopped, or the way broke.
     #[error("receive the bytes")]
     Receive(#[source] io::Error),
@@ -142,7 +163,7 @@ impl From<StoreError> for AppError {
             StoreError::TooLarge { .. } => Self::new(ErrorCode::TooLarge, error.to_string()),
             StoreError::Missing(_) => Self::new(ErrorCode::NotFound, error.to_string()),
             StoreError::BadRange { .. } => Self::new(ErrorCode::BadRequest, error.to_string()),
-            StoreError::NoSpace(_) => Self::new(ErrorCode::NoSpace, error.to_string()),
+            StoreError::NoSpace(_) | StoreError::NoRoom { .. } => Self::new(ErrorCode::NoSpace, error.to_string()),
             StoreError::Receive(source) => {
                 Self::new(ErrorCode::BadRequest, format!("the bytes did not arrive whole: {source}; send them again"))
             }

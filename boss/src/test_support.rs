@@ -124,10 +124,13 @@ impl TestApp {
             agent_program: PathBuf::from("/nonexistent/node-agent"),
         };
         let power = ProcessDriver::new(config.agent_program.clone(), state.path(), Arc::clone(&changed));
+        let store = LocalStore::open(state.path()).unwrap();
         let app = App {
             pool,
-            store: Arc::new(LocalStore::open(state.path()).unwrap()),
-            staging: Arc::new(Staging::open(state.path()).unwrap()),
+            staging: Arc::new(Staging::open(state.path(), store.room()).unwrap()),
+            room: store.room(),
+            pace: Arc::default(),
+            store: Arc::new(store),
             power: Arc::new(power),
             keys: Arc::new(BossKeys::from_key(SigningKey::from_seed(&[42; 32])).unwrap()),
             config: Arc::new(config),

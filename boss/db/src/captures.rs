@@ -272,6 +272,25 @@ pub async fn transition(
     exactly_one(done.rows_affected(), || format!("capture {}", capture.id))
 }
 
+/// Waits for the turn to let a capture begin, until the transaction ends, and returns how many are under way on the
+/// whole site: those that a boot which is alive works on.
+///
+/// # Errors
+/// What the database says.
+pub async fn under_way(conn: &mut PgConnection) -> Outcome<u32> {
+    // The number is that of this table alone: nobody else takes such a lock.
+    sqlx::query!("SELECT pg_advisory_xact_lock('captures'::regclass::oid::bigint)").execute(&mut *conn).await?;
+    let found = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM captures c JOIN agent_boots b ON b.id = c.boot_id
+           JOIN nodes n ON n.id = c.node_id
+           WHERE c.state IN ('planned', 'frozen', 'streaming') AND b.state IN ('booting', 'registered')
+             AND n.state = 'capturing' AND n.epoch = c.epoch"#
+    )
+    .fetch_one(conn)
+    .await?;
+    Row::new("captures", "all").number("count", found)
+}
+
 /// Begins the next attempt of a planned capture in a boot. What an older attempt still sends is refused from now on.
 ///
 /// # Errors

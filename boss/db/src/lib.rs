@@ -13,6 +13,7 @@ pub mod images;
 pub mod jobs;
 pub mod keys;
 pub mod nodes;
+pub mod objects;
 pub mod points;
 pub mod projects;
 pub mod segments;

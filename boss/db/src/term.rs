@@ -20,6 +20,20 @@ pub async fn take(conn: &mut PgConnection) -> Outcome<u64> {
 /// [`DbError::TermOver`] when it does not.
 pub async fn fence(conn: &mut PgConnection, own: u64) -> Outcome<()> {
     let ruling = sqlx::query_scalar!("SELECT term FROM boss_term FOR SHARE").fetch_one(conn).await?;
+    check(ruling, own)
+}
+
+/// Checks that this boss still rules, and until the transaction ends nobody else changes anything: every other
+/// transaction that has an effect holds the term in [`fence`].
+///
+/// # Errors
+/// [`DbError::TermOver`] when it does not.
+pub async fn fence_alone(conn: &mut PgConnection, own: u64) -> Outcome<()> {
+    let ruling = sqlx::query_scalar!("SELECT term FROM boss_term FOR UPDATE").fetch_one(conn).await?;
+    check(ruling, own)
+}
+
+fn check(ruling: i64, own: u64) -> Outcome<()> {
     if ruling == bigint("term", own)? {
         return Ok(());
     }

@@ -19,6 +19,14 @@ pub enum Setting {
     SwapAttempts,
     /// The zstd level.
     SwapZstdLevel,
+    /// How many disks are saved at once.
+    SwapAtOnce,
+    /// How fast images travel.
+    SwapBytesPerSecond,
+    /// How long the store keeps what nothing refers to.
+    StoreGrace,
+    /// What of the store's file system is kept back.
+    StoreReserve,
     /// How long a boot may take.
     NodeBootTimeout,
     /// How long a shut-down may take.
@@ -48,6 +56,10 @@ impl Setting {
         Self::SwapOnFailure,
         Self::SwapAttempts,
         Self::SwapZstdLevel,
+        Self::SwapAtOnce,
+        Self::SwapBytesPerSecond,
+        Self::StoreGrace,
+        Self::StoreReserve,
         Self::NodeBootTimeout,
         Self::NodeShutdownTimeout,
         Self::NodeDefaultImage,
@@ -67,6 +79,10 @@ impl Setting {
             Self::SwapOnFailure => "swap/on_failure",
             Self::SwapAttempts => "swap/attempts",
             Self::SwapZstdLevel => "swap/zstd_level",
+            Self::SwapAtOnce => "swap/at_once",
+            Self::SwapBytesPerSecond => "swap/bytes_per_second",
+            Self::StoreGrace => "store/grace_days",
+            Self::StoreReserve => "store/reserve_percent",
             Self::NodeBootTimeout => "node/boot_timeout_s",
             Self::NodeShutdownTimeout => "node/shutdown_timeout_s",
             Self::NodeDefaultImage => "node/default_image",
@@ -81,6 +97,10 @@ impl Setting {
             Self::SwapStallTimeout => "300",
             Self::SwapOnFailure => "release-verified",
             Self::SwapAttempts | Self::SwapZstdLevel => "3",
+            Self::SwapAtOnce => "8",
+            Self::SwapBytesPerSecond => "0",
+            Self::StoreGrace => "7",
+            Self::StoreReserve => "2",
             Self::NodeBootTimeout => "600",
             Self::NodeShutdownTimeout => "120",
             Self::NodeDefaultImage => "",
@@ -108,6 +128,22 @@ impl Setting {
                  tried again."
             }
             Self::SwapZstdLevel => "The zstd level of saved disks (1 to 19).",
+            Self::SwapAtOnce => {
+                "How many disks are read and sent at once, on the whole site (1 to 1000); the others wait for their \
+                 turn, untouched."
+            }
+            Self::SwapBytesPerSecond => {
+                "How many bytes of images travel between boss and all nodes in a second (1048576 to 10^12); 0: as fast \
+                 as it goes."
+            }
+            Self::StoreGrace => {
+                "For how many days the store keeps an object that nothing refers to, such as an upload that nobody \
+                 registered (7 to 3650)."
+            }
+            Self::StoreReserve => {
+                "The part of the store's file system that uploads and saved disks leave free, in percent (0 to 50), \
+                 so that a full site can still be listed and pruned."
+            }
             Self::NodeBootTimeout => "The longest a node may take to boot and report, in seconds (1 to 86400).",
             Self::NodeShutdownTimeout => {
                 "The longest a node's own system may take to shut down before it is switched off, in seconds \
@@ -153,6 +189,14 @@ pub struct Settings {
     pub attempts: u32,
     /// `swap/zstd_level`
     pub zstd_level: i32,
+    /// `swap/at_once`
+    pub at_once: u32,
+    /// `swap/bytes_per_second`; 0: as fast as it goes
+    pub bytes_per_second: u64,
+    /// `store/grace_days`
+    pub store_grace: Duration,
+    /// `store/reserve_percent`
+    pub store_reserve: u64,
     /// `node/boot_timeout_s`
     pub boot_timeout: Duration,
     /// `node/shutdown_timeout_s`
@@ -170,6 +214,10 @@ impl Default for Settings {
             on_failure: OnFailure::ReleaseVerified,
             attempts: 3,
             zstd_level: 3,
+            at_once: 8,
+            bytes_per_second: 0,
+            store_grace: days(7),
+            store_reserve: 2,
             boot_timeout: Duration::from_secs(600),
             shutdown_timeout: Duration::from_secs(120),
             default_image: None,
@@ -215,6 +263,14 @@ impl Settings {
             Setting::SwapZstdLevel => {
                 self.zstd_level = i32::try_from(number(1, 19)?).map_err(|error| bad(error.to_string()))?;
             }
+            Setting::SwapAtOnce => {
+                self.at_once = u32::try_from(number(1, 1000)?).map_err(|error| bad(error.to_string()))?;
+            }
+            Setting::SwapBytesPerSecond => {
+                self.bytes_per_second = if text == "0" { 0 } else { number(1_048_576, 1_000_000_000_000)? };
+            }
+            Setting::StoreGrace => self.store_grace = days(number(7, 3650)?),
+            Setting::StoreReserve => self.store_reserve = number(0, 50)?,
             Setting::NodeBootTimeout => self.boot_timeout = seconds(86_400)?,
             Setting::NodeShutdownTimeout => self.shutdown_timeout = seconds(86_400)?,
             Setting::NodeDefaultImage => {
@@ -226,6 +282,10 @@ impl Settings {
         }
         Ok(self)
     }
+}
+
+const fn days(number: u64) -> Duration {
+    Duration::from_secs(number * 86_400)
 }
 
 /// A program to start, never a line for a shell.
@@ -259,6 +319,10 @@ mod tests {
             ("swap/on_failure", "hold-all"),
             ("swap/attempts", "20"),
             ("swap/zstd_level", "19"),
+            ("swap/at_once", "1000"),
+            ("swap/bytes_per_second", "1048576"),
+            ("store/grace_days", "3650"),
+            ("store/reserve_percent", "0"),
             ("node/boot_timeout_s", "5"),
             ("node/shutdown_timeout_s", "5"),
             ("node/default_image", "debian12"),
@@ -280,6 +344,10 @@ mod tests {
             ("swap/attempts", "21"),
             ("swap/zstd_level", "20"),
             ("swap/zstd_level", "3.5"),
+            ("swap/at_once", "0"),
+            ("swap/bytes_per_second", "1000000"),
+            ("store/grace_days", "6"),
+            ("store/reserve_percent", "51"),
             ("node/boot_timeout_s", ""),
             ("node/shutdown_timeout_s", "1e3"),
             ("node/default_image", "../etc"),

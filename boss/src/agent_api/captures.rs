@@ -13,13 +13,14 @@ use boss_db::captures::{self, Capture, Received};
 use boss_db::{PgConnection, images, nodes};
 use boss_model::capture::{CaptureEvent, CaptureStep};
 use boss_model::node::{NodeState, NodeStep};
-use sigs::Digest;
 use sigs::manifest::Manifest;
 use sigs::zdi::Contents;
+use sigs::{ByteLen, Digest};
 
 use super::AgentIdentity;
 use crate::app::App;
 use crate::error::AppError;
+use crate::keeping;
 use crate::store::StoreError;
 use crate::user_api::body::{Body, Segments};
 
@@ -91,6 +92,11 @@ pub(super) async fn begin(
     agent: AgentIdentity,
     Segments((id, attempt)): Segments<(CaptureId, u32)>,
 ) -> Result<StatusCode, AppError> {
+    let capture = fenced(&mut *app.pool.acquire().await?, &agent, id, attempt).await?;
+    if matches!(capture.state.step(), CaptureStep::Planned | CaptureStep::Frozen) {
+        let staging = Arc::clone(&app.staging);
+        blocking(move || staging.make_room(capture.id)).await?;
+    }
     let mut tx = app.begin().await?;
     let capture = fenced(&mut tx, &agent, id, attempt).await?;
     match capture.state.step() {
@@ -132,7 +138,10 @@ pub(super) async fn frame(
 ) -> Result<StatusCode, AppError> {
     let capture = streaming(&app, &agent, id, attempt).await?;
     let staging = Arc::clone(&app.staging);
+    let len = ByteLen::of(&bytes);
     blocking(move || staging.put_frame(capture.id, digest, &bytes)).await?;
+    // It is stored; that it is said later makes the agent slower and loses nothing.
+    app.pace.pass(len).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -229,6 +238,7 @@ pub(super) async fn finish(
     let mut tx = app.begin().await?;
     let capture = fenced(&mut tx, &agent, id, attempt).await?;
     capture.state.clone().apply(CaptureEvent::Receive).map_err(|_| stale())?;
+    keeping::refer(&app, &mut tx, finished.digest).await?;
     captures::received(&mut tx, app.term, &capture, received).await?;
     tx.commit().await?;
     app.changed.notify_waiters();

@@ -1,10 +1,13 @@
 //! The bytes an agent's present task names, and no others.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use axum::http::{HeaderMap, Response, StatusCode};
 use boss_api::ErrorCode;
+use futures_util::StreamExt as _;
 use sigs::{ByteLen, ByteOffset, ByteRange, Digest};
 use tokio_util::io::ReaderStream;
 
@@ -39,7 +42,15 @@ pub(super) async fn get(
             .status(StatusCode::PARTIAL_CONTENT)
             .header(CONTENT_RANGE, format!("bytes {}-{last}/{}", range.start, object.bytes));
     }
-    response.body(Body::from_stream(ReaderStream::with_capacity(bytes, CHUNK_BYTES))).map_err(AppError::internal)
+    let paced = ReaderStream::with_capacity(bytes, CHUNK_BYTES).then(move |chunk| {
+        let pace = Arc::clone(&app.pace);
+        async move {
+            let chunk = chunk?;
+            pace.pass(ByteLen::of(&chunk)).await;
+            Ok::<_, std::io::Error>(chunk)
+        }
+    });
+    response.body(Body::from_stream(paced)).map_err(AppError::internal)
 }
 
 /// Understands `bytes=A-` and `bytes=A-B`; anything else is answered whole, as HTTP allows.

@@ -16,6 +16,7 @@ use sigs::{Digest, ReadAt, Root, Signature, SignatureError};
 
 use crate::app::App;
 use crate::error::AppError;
+use crate::keeping;
 use crate::store::digest_of;
 use crate::swap::note;
 
@@ -71,6 +72,8 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
     match verdict {
         Verdict::Proved(sig, _) => {
             let mut tx = app.begin().await?;
+            keeping::refer(app, &mut tx, sig).await?;
+            keeping::refer(app, &mut tx, zdi).await?;
             capture.state.clone().apply(CaptureEvent::Verify).map_err(AppError::internal)?;
             captures::verified(&mut tx, app.term, &capture, sig, app.now()).await?;
             say(app, &mut tx, &capture, "capture.verified", "was read back and is VERIFIED").await?;
@@ -80,7 +83,7 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
             tracing::error!(capture = %id, "verification failed: {reason}");
             // Bytes that are not their name would be taken for stored by the next attempt.
             if !intact(app, zdi).await.unwrap_or(false) {
-                app.store.delete(zdi).await?;
+                app.store.set_aside(zdi).await?;
             }
             fail(app, &capture, FailureClass::Corruption, format!("verification failed: {reason}")).await?;
         }

@@ -65,6 +65,10 @@ pub(super) async fn save(app: &App, node: &Node, settings: &Settings) -> Result<
             CaptureStep::Failed => plan_again(app, capture).await?,
             CaptureStep::Planned if !is_in(capture, &boot) => {
                 let mut tx = app.begin().await?;
+                if captures::under_way(&mut tx).await? >= settings.at_once {
+                    // Its turn comes: whatever ends wakes the loop. The machine stands still and loses nothing.
+                    return Ok(Work::Waiting);
+                }
                 captures::assign(&mut tx, app.term, capture, boot.id, app.now()).await?;
                 tx.commit().await?;
                 app.changed.notify_waiters();

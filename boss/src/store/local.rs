@@ -15,16 +15,20 @@ use sha2::{Digest as _, Sha256};
 use sigs::{ByteLen, ByteOffset, ByteRange, Digest, FileSource, ReadAt};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
-use super::{ByteStream, ImageStore, Put, StoreError, StoreFuture, StoredObject};
+use super::{ByteStream, ImageStore, Put, Room, StoreError, StoreFuture, StoredObject};
 
 /// How much is read and hashed at a time while bytes arrive.
 const COPY_BYTES: usize = 256 << 10;
+/// The folder of the store for what is damaged or belongs to nobody: nothing reads it, and nothing removes it.
+pub(super) const ASIDE: &str = "aside";
 
 /// The store in `<state>/store`.
 #[derive(Clone, Debug)]
 pub struct LocalStore {
     objects: PathBuf,
     partial: PathBuf,
+    aside: PathBuf,
+    room: Arc<Room>,
 }
 
 /// Makes a directory and its parents, for this user only.
@@ -36,13 +40,20 @@ pub fn make_private_dir(path: &Path) -> io::Result<()> {
 }
 
 impl LocalStore {
+    /// Names the store of a state directory, for somebody who only looks at it: nothing is made or cleared away.
+    pub fn of(state: &Path) -> Self {
+        let folder = |name| state.join("store").join(name);
+        let room = Arc::new(Room::of(&state.join("store")));
+        Self { objects: folder("objects"), partial: folder("partial"), aside: folder(ASIDE), room }
+    }
+
     /// Opens the store, and clears away what a killed boss had not finished.
     ///
     /// # Errors
     /// [`StoreError`] naming the directory.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
-        let store = Self { objects: state.join("store/objects"), partial: state.join("store/partial") };
-        for folder in [&store.objects, &store.partial] {
+        let store = Self::of(state);
+        for folder in [&store.objects, &store.partial, &store.aside] {
             make_private_dir(folder).map_err(StoreError::io("make the directory", folder))?;
         }
         for folder in [state, &state.join("store")] {
@@ -54,6 +65,11 @@ impl LocalStore {
             fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
         }
         Ok(store)
+    }
+
+    /// Returns the room there is, shared with whatever else writes beside the store.
+    pub fn room(&self) -> Arc<Room> {
+        Arc::clone(&self.room)
     }
 
     fn object(&self, digest: Digest) -> PathBuf {
@@ -79,6 +95,7 @@ impl LocalStore {
             if total > limit.get() {
                 return Err(StoreError::TooLarge { limit });
             }
+            self.room.ask(ByteLen::of(&buf[..n]))?;
             hash.update(&buf[..n]);
             file.write_all(&buf[..n]).await.map_err(failed())?;
         }
@@ -183,6 +200,11 @@ impl ImageStore for LocalStore {
         Box::pin(blocking(move || store.all()))
     }
 
+    fn set_aside(&self, digest: Digest) -> StoreFuture<'_, ()> {
+        let store = self.clone();
+        Box::pin(blocking(move || set_aside(&store.object(digest), &store.aside)))
+    }
+
     fn delete(&self, digest: Digest) -> StoreFuture<'_, ()> {
         let store = self.clone();
         Box::pin(blocking(move || {
@@ -227,6 +249,20 @@ pub(super) async fn blocking<T: Send + 'static>(
             Err(StoreError::Io { what: "work on", path: PathBuf::from("the store"), source: io::Error::other(error) })
         }
     }
+}
+
+/// Moves a file to the folder of what is set aside, durably, under a name that is free there.
+pub(super) fn set_aside(file: &Path, aside: &Path) -> Result<(), StoreError> {
+    let name = file.file_name().map_or_else(|| "unnamed".into(), |name| name.to_string_lossy());
+    let to = aside.join(format!("{name}.{}", uuid::Uuid::now_v7()));
+    make_private_dir(aside).map_err(StoreError::io("make the directory", aside))?;
+    match fs::rename(file, &to) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StoreError::io("set aside", file)(error)),
+    }
+    sync_dir(aside)?;
+    file.parent().map_or(Ok(()), sync_dir)
 }
 
 pub(super) fn sync_dir(path: &Path) -> Result<(), StoreError> {
@@ -288,6 +324,31 @@ mod tests {
         let long = store.put_if_absent(digest, ByteLen::new(4), stream(b"hello")).await;
         assert!(matches!(long, Err(StoreError::TooLarge { .. })));
         assert_eq!(store.head(digest).await.unwrap(), None);
+        assert_eq!(fs::read_dir(state.path().join("store/partial")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_object_is_set_aside_and_can_be_stored_anew() {
+        let state = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(state.path()).unwrap();
+        let digest = Digest::of(b"hello");
+        store.set_aside(digest).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(store.put_if_absent(digest, LIMIT, stream(b"hello")).await.unwrap(), Put::Stored);
+            store.set_aside(digest).await.unwrap();
+            assert_eq!(store.head(digest).await.unwrap(), None);
+        }
+        let left: Vec<_> = fs::read_dir(state.path().join("store").join(ASIDE)).unwrap().collect();
+        assert_eq!(left.len(), 2, "both are there to be looked at");
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_back_is_not_filled_by_uploads() {
+        let state = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(state.path()).unwrap();
+        store.room().keep_back(100);
+        let refused = store.put_if_absent(Digest::of(b"hello"), LIMIT, stream(b"hello")).await;
+        assert!(matches!(refused, Err(StoreError::NoRoom { .. })));
         assert_eq!(fs::read_dir(state.path().join("store/partial")).unwrap().count(), 0);
     }
 

@@ -4,7 +4,7 @@
 //! frame counts only if the bytes at its place still have its digest, so neither file needs a flush per frame and a
 //! torn end is simply not there. A finished upload becomes the image in place when every frame of it is used.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -17,16 +17,29 @@ use sha2::{Digest as _, Sha256};
 use sigs::zdi::{Contents, HEADER_BYTES, MAX_FRAME_STORED_BYTES, header_bytes};
 use sigs::{ByteLen, ByteOffset, Digest};
 
-use super::local::{make_private_dir, sync_dir};
-use super::{ImageStore, StoreError};
+use super::local::{ASIDE, make_private_dir, set_aside, sync_dir};
+use super::{ImageStore, Room, StoreError};
 
 const INDEX_RECORD: usize = 44;
+/// How much room is taken ahead of the frames of a capture.
+const AHEAD: ByteLen = ByteLen::new(16 << 20);
 
 /// The captures that are arriving.
 #[derive(Debug)]
 pub struct Staging {
     folder: PathBuf,
+    aside: PathBuf,
+    room: Arc<Room>,
     open: Mutex<HashMap<CaptureId, Arc<Mutex<Staged>>>>,
+}
+
+/// A name in the staging folder.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StagedName {
+    /// Files of a capture.
+    Capture(CaptureId),
+    /// A file that we did not make.
+    Other(PathBuf),
 }
 
 /// A finished image file, flushed, waiting to be taken over by the store.
@@ -48,6 +61,8 @@ struct Staged {
     index: File,
     frames: HashMap<Digest, Placed>,
     end: u64,
+    /// Up to where the file has room that nobody else can take.
+    roomy: u64,
     index_end: u64,
     /// The upload was finished: the file is an image now and must not change.
     closed: bool,
@@ -60,14 +75,85 @@ struct Placed {
 }
 
 impl Staging {
-    /// Opens the staging area beside a store.
+    /// Opens the staging area beside a store, whose room it shares.
     ///
     /// # Errors
     /// [`StoreError`] naming the directory.
-    pub fn open(state: &Path) -> Result<Self, StoreError> {
-        let folder = state.join("store/staging");
+    pub fn open(state: &Path, room: Arc<Room>) -> Result<Self, StoreError> {
+        let (folder, aside) = (state.join("store/staging"), state.join("store").join(ASIDE));
         make_private_dir(&folder).map_err(StoreError::io("make the directory", &folder))?;
-        Ok(Self { folder, open: Mutex::default() })
+        Ok(Self { folder, aside, room, open: Mutex::default() })
+    }
+
+    /// Makes room for the first frames of a capture, before anybody reads a disk for nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`], [`StoreError::NoSpace`].
+    pub fn make_room(&self, capture: CaptureId) -> Result<(), StoreError> {
+        let staged = self.staged(capture)?;
+        let mut staged = lock(&staged);
+        self.room_for(capture, &mut staged, 1)
+    }
+
+    /// Makes sure that the next `len` bytes have room of their own.
+    fn room_for(&self, capture: CaptureId, staged: &mut Staged, len: u32) -> Result<(), StoreError> {
+        let needed = staged.end.saturating_add(u64::from(len));
+        if staged.closed || needed <= staged.roomy {
+            return Ok(());
+        }
+        let (path, from) = (self.path(capture, "zdi"), ByteOffset::new(staged.roomy));
+        let give = |len: u64| self.room.give(&staged.data, &path, from, ByteLen::new(len));
+        let least = needed - staged.roomy;
+        let given = least.max(AHEAD.get());
+        // A store that is nearly full still takes what fits.
+        staged.roomy += match give(given) {
+            Ok(()) => given,
+            Err(StoreError::NoRoom { .. } | StoreError::NoSpace(_)) if least < given => give(least).map(|()| least)?,
+            Err(error) => return Err(error),
+        };
+        Ok(())
+    }
+
+    /// Returns whose files are in the staging folder.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn names(&self) -> Result<BTreeSet<StagedName>, StoreError> {
+        let failed = || StoreError::io("list", &self.folder);
+        let mut names = BTreeSet::new();
+        for entry in fs::read_dir(&self.folder).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            let name = entry.file_name();
+            let capture = name.to_str().and_then(|name| name.split('.').next()?.parse().ok());
+            names.insert(capture.map_or_else(|| StagedName::Other(entry.path()), StagedName::Capture));
+        }
+        Ok(names)
+    }
+
+    /// Moves files out of the staging folder without destroying them.
+    ///
+    /// # Errors
+    /// When one cannot be moved.
+    pub fn set_aside(&self, name: &StagedName) -> Result<(), StoreError> {
+        match name {
+            StagedName::Other(path) => set_aside(path, &self.aside),
+            StagedName::Capture(capture) => {
+                self.all().remove(capture);
+                self.files_of(*capture)?.iter().try_for_each(|path| set_aside(path, &self.aside))
+            }
+        }
+    }
+
+    fn files_of(&self, capture: CaptureId) -> Result<Vec<PathBuf>, StoreError> {
+        let (prefix, failed) = (format!("{capture}."), || StoreError::io("list", &self.folder));
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
+                files.push(entry.path());
+            }
+        }
+        Ok(files)
     }
 
     fn path(&self, capture: CaptureId, kind: &str) -> PathBuf {
@@ -108,6 +194,7 @@ impl Staging {
         if staged.frames.contains_key(&digest) {
             return Ok(());
         }
+        self.room_for(capture, &mut staged, len)?;
         let offset = staged.end;
         staged.data.write_all_at(bytes, offset).map_err(StoreError::io("write", &self.path(capture, "zdi")))?;
         let mut record = [0; INDEX_RECORD];
@@ -219,14 +306,7 @@ impl Staging {
     /// When a file cannot be removed.
     pub fn discard(&self, capture: CaptureId) -> Result<(), StoreError> {
         self.all().remove(&capture);
-        let prefix = format!("{capture}.");
-        for entry in fs::read_dir(&self.folder).map_err(StoreError::io("list", &self.folder))? {
-            let entry = entry.map_err(StoreError::io("list", &self.folder))?;
-            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
-                remove_if_there(&entry.path())?;
-            }
-        }
-        Ok(())
+        self.files_of(capture)?.iter().try_for_each(|path| remove_if_there(path))
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<CaptureId, Arc<Mutex<Staged>>>> {
@@ -265,7 +345,15 @@ impl Staged {
         data.write_all_at(&header_bytes(), 0)?;
         let mut records = Vec::new();
         index.read_to_end(&mut records)?;
-        let mut staged = Self { data, index, frames: HashMap::new(), end: HEADER_BYTES, index_end: 0, closed: false };
+        let mut staged = Self {
+            data,
+            index,
+            frames: HashMap::new(),
+            end: HEADER_BYTES,
+            roomy: HEADER_BYTES,
+            index_end: 0,
+            closed: false,
+        };
         for record in records.as_chunks::<INDEX_RECORD>().0 {
             let Some((digest, placed)) = staged.read_back(record) else { break };
             staged.frames.insert(digest, placed);
@@ -274,6 +362,7 @@ impl Staged {
         }
         // What follows was torn, or is the tail of an image that was never taken over.
         staged.data.set_len(staged.end)?;
+        staged.roomy = staged.end;
         staged.index.set_len(staged.index_end)?;
         Ok(staged)
     }

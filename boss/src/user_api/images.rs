@@ -19,6 +19,7 @@ use crate::auth::Site;
 use crate::auth::authorize::{Resource, Subject, Verb, authorize};
 use crate::auth::extract::ApiUser;
 use crate::error::AppError;
+use crate::keeping;
 
 /// `GET images`
 pub async fn list(State(site): State<Site>, user: ApiUser) -> Result<Json<Vec<ImageView>>, AppError> {
@@ -65,6 +66,8 @@ pub async fn register(
             key: checked.key,
             at: now,
         };
+        keeping::refer(&site.app, &mut tx, checked.statement.zdi).await?;
+        keeping::refer(&site.app, &mut tx, checked.statement.sig).await?;
         let version = images::add_version(&mut tx, new).await?;
         let message =
             format!("{} registered the image {}/{}/{version}", user.subject.user.name, project.pid, request.name);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, StatusCode};
 use futures_util::{Stream, StreamExt as _, stream};
 use sigs::{ByteLen, Digest};
 use tokio_util::io::StreamReader;
@@ -27,9 +28,15 @@ pub async fn put(
     State(site): State<Site>,
     user: ApiUser,
     Segments(digest): Segments<Digest>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, AppError> {
     authorize(&user.subject, Verb::Change, Resource::Objects)?;
+    // Refused before the first byte, where the sender says how many there are.
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if let (Some(bytes), None) = (announced, site.app.store.head(digest).await?) {
+        site.app.room.ask(ByteLen::new(bytes))?;
+    }
     let bytes = Box::pin(StreamReader::new(Box::pin(unless_stalled(body.into_data_stream()))));
     match site.app.store.put_if_absent(digest, MAX_OBJECT_BYTES, bytes).await? {
         Put::Stored => Ok(StatusCode::CREATED),

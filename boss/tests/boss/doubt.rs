@@ -1,5 +1,7 @@
 //! Whatever goes wrong, no machine in doubt is freed, and what was sent is not sent again.
 
+use std::sync::Arc;
+
 use boss::swap::{request_retry, request_swap_out, request_terminate};
 use boss_api::ErrorCode;
 use boss_api::ids::ExperimentId;
@@ -166,12 +168,12 @@ async fn a_boss_started_again_takes_up_what_arrived(pool: PgPool) {
         agent.put(&order, *digest, bytes.clone()).await.unwrap();
     }
     // What a killed boss leaves: the frames, and an index whose end is torn.
-    let again = boss::store::Staging::open(site.state.path()).unwrap();
+    let again = boss::store::Staging::open(site.state.path(), Arc::clone(&site.app.room)).unwrap();
     let frames: Vec<_> = upload.frames.iter().map(|(digest, _)| *digest).collect();
     assert_eq!(again.lacking(order.capture, &frames).unwrap(), []);
     let index = site.state.path().join(format!("store/staging/{}.index", order.capture));
     let whole = std::fs::read(&index).unwrap();
     std::fs::write(&index, &whole[..whole.len() - 3]).unwrap();
-    let torn = boss::store::Staging::open(site.state.path()).unwrap();
+    let torn = boss::store::Staging::open(site.state.path(), Arc::clone(&site.app.room)).unwrap();
     assert_eq!(torn.lacking(order.capture, &frames).unwrap(), [*frames.last().unwrap()]);
 }

@@ -161,11 +161,14 @@ impl Site {
             agent_program: "/nowhere".into(),
         };
         let term = term::take(&mut pool.acquire().await.unwrap()).await.unwrap();
+        let store = LocalStore::open(state.path()).unwrap();
         let app = App {
             pool,
             config: Arc::new(config),
-            store: Arc::new(LocalStore::open(state.path()).unwrap()),
-            staging: Arc::new(Staging::open(state.path()).unwrap()),
+            staging: Arc::new(Staging::open(state.path(), store.room()).unwrap()),
+            room: store.room(),
+            pace: Arc::default(),
+            store: Arc::new(store),
             power: Arc::clone(&power) as Arc<dyn PowerDriver>,
             keys: Arc::new(BossKeys::load_or_create(state.path()).unwrap()),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
@@ -367,6 +370,11 @@ impl Site {
         }
         self.until_job(job, JobState::Done).await;
         self.until_state(id, ExperimentState::Active).await;
+    }
+
+    /// Waits until a query counts so many.
+    pub(crate) async fn until_count(&self, query: &'static str, wanted: i64) {
+        self.until(query, || async { (self.count(query).await == wanted).then_some(()) }).await;
     }
 
     pub(crate) async fn count(&self, query: &'static str) -> i64 {

@@ -3,14 +3,19 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use boss::store::{ImageStore as _, LocalStore, Put, Staging, StoreError};
+use boss::store::{ImageStore as _, LocalStore, Put, Room, Staging, StoreError};
 use boss_api::ids::CaptureId;
 use sigs::zdi::Container;
 use sigs::{ByteLen, Digest};
 use uuid::Uuid;
 
 use crate::site::Upload;
+
+fn room_of(state: &Path) -> Arc<Room> {
+    Arc::new(Room::of(state))
+}
 
 fn capture() -> CaptureId {
     CaptureId::new(Uuid::now_v7())
@@ -25,7 +30,8 @@ fn put_all(staging: &Staging, capture: CaptureId, upload: &Upload) {
 #[tokio::test]
 async fn a_finished_upload_becomes_an_image_and_no_late_frame_reaches_it() {
     let state = tempfile::tempdir().unwrap();
-    let (store, staging) = (LocalStore::open(state.path()).unwrap(), Staging::open(state.path()).unwrap());
+    let store = LocalStore::open(state.path()).unwrap();
+    let staging = Staging::open(state.path(), store.room()).unwrap();
     let (capture, upload) = (capture(), Upload::delta());
     assert_eq!(staging.finish(capture, &upload.contents).unwrap(), None, "nothing arrived");
     put_all(&staging, capture, &upload);
@@ -40,7 +46,7 @@ async fn a_finished_upload_becomes_an_image_and_no_late_frame_reaches_it() {
     staging.put_frame(capture, Digest::of(b"more"), b"more").unwrap();
     assert_eq!(fs::read(store.path_of(finished.digest).unwrap()).unwrap(), before);
     // A boss that died after the hand-over finds it done.
-    let again = Staging::open(state.path()).unwrap();
+    let again = Staging::open(state.path(), room_of(state.path())).unwrap();
     let repeated = again.finish(capture, &upload.contents).unwrap().unwrap();
     again.hand_over(&store, &repeated).await.unwrap();
     again.discard(capture).unwrap();
@@ -50,7 +56,7 @@ async fn a_finished_upload_becomes_an_image_and_no_late_frame_reaches_it() {
 #[tokio::test]
 async fn frames_that_are_not_used_are_left_out() {
     let state = tempfile::tempdir().unwrap();
-    let staging = Staging::open(state.path()).unwrap();
+    let staging = Staging::open(state.path(), room_of(state.path())).unwrap();
     let (capture, upload) = (capture(), Upload::delta());
     staging.put_frame(capture, Digest::of(b"of an older attempt"), b"of an older attempt").unwrap();
     put_all(&staging, capture, &upload);
@@ -66,13 +72,13 @@ async fn frames_that_are_not_used_are_left_out() {
 fn a_frame_that_is_damaged_on_the_medium_is_lacking_after_a_restart() {
     let state = tempfile::tempdir().unwrap();
     let (capture, upload) = (capture(), Upload::delta());
-    put_all(&Staging::open(state.path()).unwrap(), capture, &upload);
+    put_all(&Staging::open(state.path(), room_of(state.path())).unwrap(), capture, &upload);
     let data = state.path().join(format!("store/staging/{capture}.zdi"));
     let mut bytes = fs::read(&data).unwrap();
     bytes[64] ^= 1;
     fs::write(&data, bytes).unwrap();
     let digests: Vec<_> = upload.frames.iter().map(|(digest, _)| *digest).collect();
-    let again = Staging::open(state.path()).unwrap();
+    let again = Staging::open(state.path(), room_of(state.path())).unwrap();
     assert_eq!(again.lacking(capture, &digests).unwrap(), digests, "from the damaged one on");
     put_all(&again, capture, &upload);
     assert!(again.finish(capture, &upload.contents).unwrap().is_some());
@@ -112,7 +118,8 @@ fn skipped(reason: &str) {
 #[tokio::test]
 async fn a_full_store_says_so_and_keeps_what_it_has() {
     let Some(tiny) = Tiny::mount() else { return skipped("a tiny file system cannot be mounted here") };
-    let (store, staging) = (LocalStore::open(tiny.path()).unwrap(), Staging::open(tiny.path()).unwrap());
+    let store = LocalStore::open(tiny.path()).unwrap();
+    let staging = Staging::open(tiny.path(), store.room()).unwrap();
     let small = vec![1; 1000];
     let kept = Digest::of(&small);
     let limit = ByteLen::new(1 << 30);
@@ -120,7 +127,7 @@ async fn a_full_store_says_so_and_keeps_what_it_has() {
     assert_eq!(store.put_if_absent(kept, limit, stream(&small)).await.unwrap(), Put::Stored);
     let large = vec![2; 2 << 20];
     let refused = store.put_if_absent(Digest::of(&large), limit, stream(&large)).await;
-    assert!(matches!(refused, Err(StoreError::NoSpace(_))), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::NoSpace(_) | StoreError::NoRoom { .. })), "{refused:?}");
     assert_eq!(store.head(Digest::of(&large)).await.unwrap(), None);
     assert_eq!(store.head(kept).await.unwrap(), Some(ByteLen::new(1000)));
 
@@ -128,8 +135,36 @@ async fn a_full_store_says_so_and_keeps_what_it_has() {
     let other = vec![4; 700 << 10];
     staging.put_frame(capture, Digest::of(&frame), &frame).unwrap();
     let full = staging.put_frame(capture, Digest::of(&other), &other);
-    assert!(matches!(full, Err(StoreError::NoSpace(_))), "{full:?}");
+    assert!(matches!(full, Err(StoreError::NoSpace(_) | StoreError::NoRoom { .. })), "{full:?}");
     store.delete(kept).await.unwrap();
     let lacking = staging.lacking(capture, &[Digest::of(&frame), Digest::of(&other)]).unwrap();
     assert_eq!(lacking, [Digest::of(&other)], "what arrived is there, what did not is not");
+}
+
+#[test]
+fn room_is_taken_ahead_of_the_frames_and_given_back_at_the_end() {
+    let state = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(state.path()).unwrap();
+    let staging = Staging::open(state.path(), store.room()).unwrap();
+    let (capture, upload) = (capture(), Upload::delta());
+    let taken = || {
+        use std::os::unix::fs::MetadataExt as _;
+        let path = state.path().join(format!("store/staging/{capture}.zdi"));
+        fs::metadata(path).unwrap().blocks() * 512
+    };
+    staging.make_room(capture).unwrap();
+    let ahead = taken();
+    put_all(&staging, capture, &upload);
+    // What is kept back is not for what has its room already.
+    store.room().keep_back(100);
+    let frame = vec![9; 100_000];
+    if ahead >= 16 << 20 {
+        staging.put_frame(capture, Digest::of(&frame), &frame).unwrap();
+    }
+    assert!(matches!(staging.make_room(CaptureId::new(Uuid::now_v7())), Err(StoreError::NoRoom { .. })));
+    store.room().keep_back(0);
+    let finished = staging.finish(capture, &upload.contents).unwrap().unwrap();
+    let after = fs::metadata(&finished.path).unwrap();
+    assert_eq!(after.len(), finished.bytes.get());
+    assert!(std::os::unix::fs::MetadataExt::blocks(&after) * 512 < 1 << 20, "what was not used is given back");
 }

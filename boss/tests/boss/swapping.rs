@@ -128,3 +128,32 @@ async fn an_image_is_loaded_on_demand_and_an_experiment_ends(pool: PgPool) {
     })
     .await;
 }
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn only_so_many_disks_are_saved_at_once_and_the_others_get_their_turn(pool: PgPool) {
+    let site = Site::new(pool).await;
+    site.set("swap/at_once", "1").await;
+    for node in ["pc1", "pc2"] {
+        site.add_node(node).await;
+    }
+    let id = site.add_experiment("turns", true, &["a", "b"]).await;
+    site.swap_in(id, &["pc1", "pc2"]).await;
+    let job = request_swap_out(&site.app, id, site.user).await.unwrap();
+    let (first, second) = (site.agent("pc1", 1).await, site.agent("pc2", 1).await);
+    let attempts = "SELECT count(*) FROM captures WHERE attempt > 0";
+    site.until_count(attempts, 1).await;
+    let (one, other) = match first.poll().await.unwrap() {
+        Task::Capture { .. } => (&first, &second),
+        _ => (&second, &first),
+    };
+    let order = one.order().await;
+    one.begin(&order).await.unwrap();
+    assert_eq!(other.poll().await.unwrap(), Task::Idle, "it waits while the first is read");
+    assert_eq!(site.count(attempts).await, 1);
+    one.save_begun(&order, &Upload::delta()).await;
+    other.save(&Upload::delta()).await;
+    for agent in [&first, &second] {
+        agent.write_all().await;
+    }
+    site.until_job(job, JobState::Done).await;
+}

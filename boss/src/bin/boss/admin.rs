@@ -16,6 +16,8 @@ use clap::{Subcommand, ValueEnum};
 use sigs::seal::{KeyId, PublicKey};
 use uuid::Uuid;
 
+use super::say;
+
 /// What to manage
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -182,9 +184,4 @@ async fn add_key(pool: &PgPool, file: &Path, comment: &str) -> anyhow::Result<()
     }
     tx.commit().await?;
     say(&format!("key {} is trusted", key.id()))
-}
-
-fn say(line: &str) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    writeln!(std::io::stdout(), "{line}").context("write to standard output")
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod serve;
+mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +35,11 @@ enum Command {
     Serve,
     /// Bring the database to the layout this version needs
     Migrate,
+    /// Look after what the store holds
+    Store {
+        #[command(subcommand)]
+        command: store::Command,
+    },
     /// Manage users, projects and keys, directly in the database
     Admin {
         #[command(subcommand)]
@@ -109,6 +115,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         // The password, the user or the name of the database.
         Some(sqlx::Error::Database(db)) if matches!(db.code().as_deref(), Some("28P01" | "28000" | "3D000")) => 2,
         _ if error.is::<ConfigError>() => 2,
+        _ if error.is::<store::Defects>() => 7,
         _ => 1,
     }
 }
@@ -121,6 +128,12 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Migrate => runtime.block_on(async {
             let pool = connect(&told.database()?).await?;
             migrate(&pool).await
+        }),
+        Command::Store { command } => runtime.block_on(async {
+            let config = told.resolve()?;
+            let pool = connect(&config.database_url).await?;
+            migrate(&pool).await?;
+            store::run(command, &pool, &config.state).await
         }),
         Command::Admin { command } => runtime.block_on(async {
             let pool = connect(&told.database()?).await?;
@@ -148,6 +161,11 @@ async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgPool> {
         };
         anyhow::Error::new(error).context(hint)
     })
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    writeln!(std::io::stdout(), "{line}").context("write to standard output")
 }
 
 async fn migrate(pool: &PgPool) -> anyhow::Result<()> {

@@ -28,13 +28,15 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     super::migrate(&pool).await?;
     let keys = BossKeys::load_or_create(&config.state)?;
     let store = LocalStore::open(&config.state).context("open the store")?;
-    let staging = Staging::open(&config.state).context("open the staging folder of the store")?;
+    let staging = Staging::open(&config.state, store.room()).context("open the staging folder of the store")?;
     let changed = Arc::new(Notify::new());
     let power = ProcessDriver::new(config.agent_program.clone(), &config.state, Arc::clone(&changed));
     let term = term::take(&mut *pool.acquire().await?).await.context("take the next term")?;
     let app = App {
         pool,
         config: Arc::new(config),
+        room: store.room(),
+        pace: Arc::default(),
         store: Arc::new(store),
         staging: Arc::new(staging),
         power: Arc::new(power),

@@ -1,0 +1,127 @@
+//! Which objects of the store rows refer to, and since when nothing refers to the others.
+
+use sigs::{ByteLen, Digest};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::columns::{Row, bigint};
+use crate::error::{Outcome, exactly_one};
+
+/// An object that no row refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreferenced {
+    /// Which.
+    pub digest: Digest,
+    /// Its size.
+    pub bytes: ByteLen,
+    /// When it was first seen so.
+    pub seen_at: OffsetDateTime,
+    /// Why it is kept for good, if it is.
+    pub kept_why: Option<String>,
+}
+
+/// Returns every digest that a row refers to, each once: images with their signatures, captures with theirs.
+///
+/// # Errors
+/// What the database says.
+pub async fn referenced(conn: &mut PgConnection) -> Outcome<Vec<Digest>> {
+    let all = sqlx::query_scalar!(
+        r#"SELECT zdi_digest AS "digest!" FROM image_versions UNION SELECT sig_digest FROM image_versions
+           UNION SELECT zdi_digest FROM captures WHERE zdi_digest IS NOT NULL
+           UNION SELECT sig_digest FROM captures WHERE sig_digest IS NOT NULL"#
+    )
+    .fetch_all(conn)
+    .await?;
+    let row = Row::new("image_versions and captures", "all");
+    all.iter().map(|bytes| row.bytes32("digest", bytes).map(Digest::from_bytes)).collect()
+}
+
+/// Returns whether a row refers to an object.
+///
+/// # Errors
+/// What the database says.
+pub async fn is_referenced(conn: &mut PgConnection, digest: Digest) -> Outcome<bool> {
+    let found = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM image_versions WHERE zdi_digest = $1)
+               OR EXISTS (SELECT 1 FROM image_versions WHERE sig_digest = $1)
+               OR EXISTS (SELECT 1 FROM captures WHERE zdi_digest = $1)
+               OR EXISTS (SELECT 1 FROM captures WHERE sig_digest = $1) AS "found!""#,
+        digest.as_bytes().as_slice()
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(found)
+}
+
+/// Notes that nothing refers to an object, with the reason to keep it for good, if there is one. One that was noted
+/// before keeps its time, and its reason.
+///
+/// # Errors
+/// What the database says.
+pub async fn note_unreferenced(
+    conn: &mut PgConnection,
+    digest: Digest,
+    bytes: ByteLen,
+    kept_why: Option<&str>,
+    at: OffsetDateTime,
+) -> Outcome<()> {
+    sqlx::query!(
+        "INSERT INTO unreferenced_objects (digest, bytes, seen_at, kept_why) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (digest) DO UPDATE SET kept_why = coalesce(unreferenced_objects.kept_why, excluded.kept_why)",
+        digest.as_bytes().as_slice(),
+        bigint("bytes", bytes.get())?,
+        at,
+        kept_why,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes an object from the list: something refers to it again, or it is gone.
+///
+/// # Errors
+/// What the database says.
+pub async fn forget_unreferenced(conn: &mut PgConnection, digest: Digest) -> Outcome<()> {
+    sqlx::query!("DELETE FROM unreferenced_objects WHERE digest = $1", digest.as_bytes().as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Keeps an object on the list for good, or, without a reason, no longer.
+///
+/// # Errors
+/// [`crate::DbError::LostRace`] when it is not on the list; what the database says.
+pub async fn keep(conn: &mut PgConnection, digest: Digest, why: Option<&str>) -> Outcome<()> {
+    let done = sqlx::query!(
+        "UPDATE unreferenced_objects SET kept_why = $2 WHERE digest = $1",
+        digest.as_bytes().as_slice(),
+        why
+    )
+    .execute(conn)
+    .await?;
+    exactly_one(done.rows_affected(), || format!("unreferenced object {digest}"))
+}
+
+/// Returns the list, the oldest first.
+///
+/// # Errors
+/// What the database says.
+pub async fn unreferenced(conn: &mut PgConnection) -> Outcome<Vec<Unreferenced>> {
+    let rows =
+        sqlx::query!("SELECT digest, bytes, seen_at, kept_why FROM unreferenced_objects ORDER BY seen_at, digest")
+            .fetch_all(conn)
+            .await?;
+    rows.into_iter()
+        .map(|found| {
+            let row = Row::new("unreferenced_objects", "one");
+            Ok(Unreferenced {
+                digest: Digest::from_bytes(row.bytes32("digest", &found.digest)?),
+                bytes: ByteLen::new(row.number("bytes", found.bytes)?),
+                seen_at: found.seen_at,
+                kept_why: found.kept_why,
+            })
+        })
+        .collect()
+}
