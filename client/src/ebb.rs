@@ -20,6 +20,7 @@ mod session;
 mod setting;
 mod watch;
 mod whoami;
+mod xfer;
 
 pub use output::Format;
 use output::Output;
@@ -75,6 +76,8 @@ enum Command {
     /// Keys that seal base images
     #[command(subcommand)]
     Key(key::Key),
+    /// Copy files and directories such that a crash costs time and nothing else
+    Xfer(xfer::Xfer),
 }
 
 /// What every command needs.
@@ -102,6 +105,7 @@ impl Cli {
             Command::Setting(setting) => setting.run(&context).await,
             Command::Job(job) => job.run(&context).await,
             Command::Key(key) => key.run(&context),
+            Command::Xfer(xfer) => xfer.run(&context).await,
         }
     }
 }

@@ -52,6 +52,23 @@ impl Code {
         }
     }
 
+    /// Returns the code of a program of ours that ended with a number, unless that is success.
+    pub const fn of_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => return None,
+            2 => Self::Usage,
+            4 => Self::NotFound,
+            5 => Self::NotAllowed,
+            6 => Self::WrongState,
+            7 => Self::Verification,
+            8 => Self::NoSpace,
+            9 => Self::TimedOut,
+            10 => Self::Unreachable,
+            130 => Self::Interrupted,
+            _ => Self::Failed,
+        })
+    }
+
     /// Returns the code for an error of a request.
     pub const fn of(error: &ClientError) -> Self {
         match error.exit_code() {
@@ -91,6 +108,12 @@ impl Exit {
     pub fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
+    }
+
+    /// Adds what to do next, unless something else is said already.
+    #[must_use]
+    pub fn or_next(self, next: impl Into<String>) -> Self {
+        if self.next.is_some() { self } else { self.next(next) }
     }
 
     /// Returns the code.

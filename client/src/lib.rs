@@ -3,7 +3,7 @@
 //! - [`agent`]: the agent of a node
 //! - [`ebb`]: the command line of people
 //! - [`swapimage`]: saves one disk
-//! - [`transfer`]: copies files such that a crash costs time and nothing else; a library that no program uses yet
+//! - [`transfer`]: copies files such that a crash costs time and nothing else
 //! - [`disk`], [`imaging`], [`digest`]: what several of the programs need of disks and files
 //! - [`exit`], [`retry`], [`log`]: how a program ends, goes on while boss is away, and says what happens
 //!

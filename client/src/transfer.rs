@@ -7,34 +7,42 @@
 //! - [`record`], [`journal`]: what is written down, and how
 //! - [`state`]: what the records add up to
 //! - [`recover`]: what is done next, by the last record and what is on disk
-//! - `source`, `copy`, `run`: doing it
-//! - [`shelf`]: the directory of journals
+//! - `source`, `copy`, `run`, `release`: doing it
+//! - [`limit`], [`room`]: how fast it may be, and how full it may make what it copies to
+//! - [`shelf`]: the directory of journals; [`watch`], [`stop`]: what others than its worker do with a transfer;
+//!   [`fsck`]: what is wrong in there, and what to do about it
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use uuid::Uuid;
 
+mod add;
 mod copy;
+pub mod fsck;
 pub mod journal;
+pub mod limit;
 pub mod record;
 pub mod recover;
+mod release;
+pub mod room;
 mod run;
 pub mod shelf;
 mod source;
 pub mod state;
+pub mod stop;
+pub mod watch;
 
 use journal::JournalError;
 pub use record::Options;
-use record::{RawPath, Record};
+use record::Record;
 use recover::Loss;
+use room::NoRoom;
 use run::{Attempt, Desk};
 pub use shelf::Shelf;
 pub use state::{Phase, State, Verdict};
-
-/// How many items a transfer has at most.
-const MAX_ITEMS: usize = 1 << 20;
+pub use watch::Standing;
 
 /// A transfer that could not be created, changed or finished. Its journal says the same.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +71,7 @@ pub enum TransferError {
         source: io::Error,
     },
     /// Something cannot be transferred any more. All that is there stays.
-    #[error("{item} {}", reason(*loss))]
+    #[error("{item} {loss}")]
     Lost {
         /// What.
         item: PathBuf,
@@ -84,9 +92,30 @@ pub enum TransferError {
         /// Why not.
         why: &'static str,
     },
-    /// The caller asked to stop.
+    /// There is not enough room. Nothing was written for what does not fit.
+    #[error(
+        "{folder} has {} bytes too few: {} are needed, {} are free, and {} of these are to stay free",
+        lack.missing, lack.needed, lack.free, lack.reserve
+    )]
+    NoRoom {
+        /// Where.
+        folder: PathBuf,
+        /// How much is missing.
+        lack: NoRoom,
+    },
+    /// Two things were to have one name.
+    #[error("{destination} is to be {first} already; it cannot be {second}, too")]
+    Twice {
+        /// The name.
+        destination: PathBuf,
+        /// What it is to be.
+        first: PathBuf,
+        /// What was added after that.
+        second: PathBuf,
+    },
+    /// Somebody asked to stop.
     #[error("stopped on request; it can be resumed")]
-    Cancelled,
+    Stopped,
     /// A defect of this program.
     #[error("a record that does not fit was about to be believed: {record}")]
     Defect {
@@ -95,27 +124,23 @@ pub enum TransferError {
     },
 }
 
-const fn reason(loss: Loss) -> &'static str {
-    match loss {
-        Loss::SourceChanged => {
-            "changed since the transfer began: going on would mix two files; forget the transfer and create it anew"
-        }
-        Loss::SourceGone => "is gone, and not all of it was copied",
-        Loss::InTheWay => "is in the way: what is there is not of this transfer and is not overwritten",
-    }
-}
-
 impl TransferError {
     /// Returns the class that the journal has of it: whether trying again can help.
     pub fn class(&self) -> &'static str {
         match self {
-            Self::Cancelled => "cancelled",
-            Self::Lost { .. } => "lost",
+            Self::Lost { .. } | Self::Twice { .. } => "lost",
             Self::WrongContent { .. } => "corruption",
             Self::Impossible { .. } | Self::Defect { .. } | Self::WrongPhase { .. } => "defect",
-            Self::Io { .. } | Self::Journal(_) => "transient",
+            Self::NoRoom { .. } => "no-space",
+            Self::Io { source, .. } if is_full(source) => "no-space",
+            Self::Io { .. } | Self::Journal(_) | Self::Stopped => "transient",
         }
     }
+}
+
+/// Returns true for what a file system says that has no room.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A transfer that nobody else works on.
@@ -130,46 +155,12 @@ impl Transfer {
         &self.desk.state
     }
 
-    /// Adds a file, a link, or a directory with all that is in it. Nothing is copied.
-    ///
-    /// # Errors
-    /// [`TransferError::WrongPhase`] once it was dispatched; [`TransferError::Io`] with the path that cannot be added.
-    pub fn add(&mut self, source: &Path, destination: &Path) -> Result<(), TransferError> {
-        let desk = &mut self.desk;
-        if desk.state.phase != Phase::Created {
-            return Err(TransferError::WrongPhase { id: desk.state.id, why: "was dispatched: nothing can be added" });
-        }
-        let absolute = |path: &Path| {
-            let found = std::path::absolute(path);
-            found.map_err(|error| TransferError::Io { action: "find", path: path.to_owned(), source: error })
-        };
-        let (source, destination) = (absolute(source)?, absolute(destination)?);
-        if destination.starts_with(&source) {
-            let error = io::Error::new(io::ErrorKind::InvalidInput, "it lies in what is copied");
-            return Err(TransferError::Io { action: "copy to", path: destination, source: error });
-        }
-        let mut found = Vec::new();
-        let room = MAX_ITEMS.saturating_sub(desk.state.items.len());
-        source::walk(&source, &destination, &mut |source, destination, kind| {
-            if found.len() >= room {
-                let reason = format!("a transfer has at most {MAX_ITEMS} items");
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
-            }
-            found.push((RawPath::from(source), RawPath::from(destination), kind));
-            Ok(())
-        })
-        .map_err(|(path, source)| TransferError::Io { action: "add", path, source })?;
-        for (source, destination, kind) in found {
-            desk.record(&Record::Added { source, destination, kind })?;
-        }
-        Ok(())
-    }
-
-    /// Copies everything and waits for the end. A transfer that was dispatched before is resumed.
+    /// Copies everything and waits for the end. A transfer that was dispatched before is resumed. It ends early when `stop`
+    /// becomes true, or when another process asks for it ([`Shelf::stop`]).
     ///
     /// # Errors
     /// [`TransferError`]; the journal has it, too, and the transfer can be resumed unless it says otherwise.
-    pub fn run(&mut self, cancel: &AtomicBool) -> Result<(), TransferError> {
+    pub fn run(&mut self, stop: &AtomicBool) -> Result<(), TransferError> {
         let state = &self.desk.state;
         if state.verdict == Verdict::Cancelled {
             return Err(TransferError::WrongPhase { id: state.id, why: "was cancelled; create another" });
@@ -180,12 +171,15 @@ impl Transfer {
             Phase::Dispatched | Phase::Committed => Record::Resumed { attempt: state.attempt.saturating_add(1) },
         };
         self.desk.record(&next)?;
-        let done = Attempt::new(&mut self.desk, cancel).run();
-        if let Err(error) = &done
-            && !matches!(error, TransferError::Cancelled | TransferError::Journal(_))
-        {
-            let (class, detail) = (error.class().to_owned(), crate::exit::chain(error));
-            self.desk.record(&Record::Failed { item: None, class, detail })?;
+        let done = Attempt::new(&mut self.desk, stop).run();
+        match &done {
+            // After an error of the journal nothing can be written to it.
+            Ok(()) | Err(TransferError::Journal(_)) => {}
+            Err(TransferError::Stopped) => self.desk.record(&Record::Stopped)?,
+            Err(error) => {
+                let (class, detail) = (error.class().to_owned(), crate::exit::chain(error));
+                self.desk.record(&Record::Failed { item: None, class, detail })?;
+            }
         }
         done
     }

@@ -2,25 +2,35 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
 use sigs::{ByteLen, Digest};
+
+use super::limit::Pace;
+use super::stop::{Stop, Stopped};
 
 /// What is hashed by itself.
 pub(super) const CHUNK_BYTES: u64 = 4 << 20;
 /// How many chunks are made durable and recorded together.
 pub(super) const BATCH_CHUNKS: usize = 16;
 
-/// Why a copy ended early.
-pub(super) enum CopyError<E> {
-    /// The source cannot be read.
+/// Why reading or copying ended early.
+pub(super) enum CopyError<E = std::convert::Infallible> {
+    /// What is read cannot be read.
     Read(io::Error),
     /// The target cannot be written or flushed.
     Write(io::Error),
     /// What is durable could not be recorded.
     Record(E),
+    /// Somebody asked to stop.
+    Stopped,
+}
+
+impl<E> From<Stopped> for CopyError<E> {
+    fn from(Stopped: Stopped) -> Self {
+        Self::Stopped
+    }
 }
 
 /// Returns the digest of a whole file from the digests of its chunks.
@@ -32,18 +42,22 @@ pub(super) fn digest_of(chunks: &[Digest]) -> Digest {
 }
 
 /// Reads up to a chunk; less only at the end of the file.
-fn read_chunk(file: &mut File, buffer: &mut Vec<u8>) -> io::Result<()> {
+fn read_chunk<E>(file: &mut File, buffer: &mut Vec<u8>, stop: &Stop<'_>) -> Result<(), CopyError<E>> {
+    stop.check()?;
     buffer.clear();
-    file.take(CHUNK_BYTES).read_to_end(buffer).map(drop)
+    file.take(CHUNK_BYTES).read_to_end(buffer).map(drop).map_err(CopyError::Read)
 }
 
 /// Returns how many chunks at the beginning of a file are those of `expected`, and their end.
-pub(super) fn good_prefix(file: &mut File, expected: &[Digest]) -> io::Result<(usize, ByteLen)> {
-    forget(file)?;
-    file.seek(SeekFrom::Start(0))?;
+pub(super) fn good_prefix(
+    file: &mut File,
+    expected: &[Digest],
+    stop: &Stop<'_>,
+) -> Result<(usize, ByteLen), CopyError> {
+    rewind_to_medium(file)?;
     let (mut good, mut end, mut buffer) = (0, 0_u64, Vec::new());
     for wanted in expected {
-        read_chunk(file, &mut buffer)?;
+        read_chunk(file, &mut buffer, stop)?;
         if buffer.is_empty() || Digest::of(&buffer) != *wanted {
             break;
         }
@@ -54,12 +68,11 @@ pub(super) fn good_prefix(file: &mut File, expected: &[Digest]) -> io::Result<(u
 }
 
 /// Returns the digest of a whole file, read from its medium.
-pub(super) fn digest_on_medium(file: &mut File) -> io::Result<(Digest, ByteLen)> {
-    forget(file)?;
-    file.seek(SeekFrom::Start(0))?;
+pub(super) fn digest_on_medium(file: &mut File, stop: &Stop<'_>) -> Result<(Digest, ByteLen), CopyError> {
+    rewind_to_medium(file)?;
     let (mut chunks, mut len, mut buffer) = (Vec::new(), 0_u64, Vec::new());
     loop {
-        read_chunk(file, &mut buffer)?;
+        read_chunk(file, &mut buffer, stop)?;
         if buffer.is_empty() {
             return Ok((digest_of(&chunks), ByteLen::new(len)));
         }
@@ -68,13 +81,14 @@ pub(super) fn digest_on_medium(file: &mut File) -> io::Result<(Digest, ByteLen)>
     }
 }
 
-/// Drops a file from the cache; what was flushed is read from the medium then.
-fn forget(file: &File) -> io::Result<()> {
-    fadvise(file, 0, None, Advice::DontNeed).map_err(io::Error::from)
+/// Goes to the beginning of a file and drops it from the cache; what was flushed is read from the medium then.
+fn rewind_to_medium(file: &mut File) -> Result<(), CopyError> {
+    let dropped = fadvise(&*file, 0, None, Advice::DontNeed).map_err(io::Error::from);
+    dropped.and_then(|()| file.seek(SeekFrom::Start(0))).map(drop).map_err(CopyError::Read)
 }
 
 /// Copies what follows the chunks that are there. After every batch `recorded` is called with the digests of its chunks,
-/// which are durable by then, and their first number.
+/// which are durable by then, and their first number; also when somebody asks to stop.
 ///
 /// Returns the digests of all chunks.
 ///
@@ -85,32 +99,44 @@ pub(super) fn copy<E>(
     target: &mut File,
     mut done: Vec<Digest>,
     start: ByteLen,
-    cancel: &AtomicBool,
+    (pace, stop): (&Pace, &Stop<'_>),
     mut recorded: impl FnMut(u32, &[Digest]) -> Result<(), E>,
 ) -> Result<Vec<Digest>, CopyError<E>> {
     source.seek(SeekFrom::Start(start.get())).map_err(CopyError::Read)?;
-    target.set_len(start.get()).map_err(CopyError::Write)?;
     target.seek(SeekFrom::Start(start.get())).map_err(CopyError::Write)?;
     let mut recorded_until = done.len();
     let mut buffer = Vec::new();
     loop {
-        let stopped = cancel.load(Ordering::Relaxed);
-        if !stopped {
-            read_chunk(source, &mut buffer).map_err(CopyError::Read)?;
+        let moved = move_chunk(source, target, &mut buffer, (pace, stop));
+        if let Ok(Some(digest)) = moved {
+            done.push(digest);
         }
-        let end = stopped || buffer.is_empty();
-        if !end {
-            target.write_all(&buffer).map_err(CopyError::Write)?;
-            done.push(Digest::of(&buffer));
-        }
+        // An error of the target leaves nothing that can be made durable.
+        let end = matches!(moved, Ok(None) | Err(CopyError::Stopped | CopyError::Read(_)));
         let fresh = &done[recorded_until..];
         if fresh.len() >= BATCH_CHUNKS || (end && !fresh.is_empty()) {
             target.sync_data().map_err(CopyError::Write)?;
             recorded(u32::try_from(recorded_until).unwrap_or(u32::MAX), fresh).map_err(CopyError::Record)?;
             recorded_until = done.len();
         }
-        if end {
+        if moved?.is_none() {
             return Ok(done);
         }
     }
+}
+
+/// Copies one chunk and returns its digest, or nothing at the end of the source.
+fn move_chunk<E>(
+    source: &mut File,
+    target: &mut File,
+    buffer: &mut Vec<u8>,
+    (pace, stop): (&Pace, &Stop<'_>),
+) -> Result<Option<Digest>, CopyError<E>> {
+    read_chunk(source, buffer, stop)?;
+    if buffer.is_empty() {
+        return Ok(None);
+    }
+    pace.wait(ByteLen::of(buffer), stop)?;
+    target.write_all(buffer).map_err(CopyError::Write)?;
+    Ok(Some(Digest::of(buffer)))
 }

@@ -6,20 +6,24 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Advice, FlockOperation, fadvise, flock};
+use rustix::io::Errno;
 use sigs::ByteLen;
 
 use super::record::Record;
 
-/// What a journal begins with: magic, version 1, zeros.
-const HEADER: [u8; 16] = *b"EBBXFER\n\x01\0\0\0\0\0\0\0";
-/// Length, checksum and number of a record.
-const FRAME_BYTES: usize = 16;
-/// The longest body of a record: that of many chunks.
-pub(super) const MAX_BODY_BYTES: usize = 64 << 10;
+mod layout;
+
+use layout::{HEADER, encode, scan};
+
+/// How long somebody who only looks may have a journal. Who works on it has it for longer.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// The largest journal that is read: a million files, or some hundred terabytes in chunks.
 const MAX_JOURNAL_BYTES: u64 = 1 << 30;
 
@@ -94,7 +98,7 @@ impl Journal {
         // It gets its name when it is whole: an empty journal could not be told from a damaged one.
         let draft = tempfile::Builder::new().prefix(".journal-").suffix(".partial").tempfile_in(folder);
         let draft = draft.map_err(failed("create"))?;
-        let body = encode(0, first)?;
+        let body = encode(0, first).map_err(|len| JournalError::TooLong { len })?;
         let bytes = [&HEADER[..], &body].concat();
         draft.as_file().write_all_at(&bytes, 0).map_err(failed("write"))?;
         draft.as_file().sync_all().map_err(failed("flush"))?;
@@ -112,7 +116,8 @@ impl Journal {
         Ok(Self { file, path: path.to_owned(), end: ByteLen::of(&bytes).get(), next: 1, poisoned: false })
     }
 
-    /// Opens a journal to go on with it, and returns what it says. What a crash cut off is cut off.
+    /// Opens a journal to go on with it, and returns what it says. What a crash cut off is cut off, and what a failed flush
+    /// left in memory only is not believed.
     ///
     /// # Errors
     /// [`JournalError::Locked`] while another process has it; [`JournalError::Corrupt`].
@@ -121,6 +126,11 @@ impl Journal {
         let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).map_err(failed("open"))?;
         lock(&file, path)?;
+        if !is_named(&file, path) {
+            // Whoever had the lock before removed it.
+            return Err(failed("open")(io::ErrorKind::NotFound.into()));
+        }
+        file.sync_data().and_then(|()| Ok(fadvise(&file, 0, None, Advice::DontNeed)?)).map_err(failed("flush"))?;
         let (records, end) = read(&file, path)?;
         if file.metadata().map_err(failed("look at"))?.len() != end {
             file.set_len(end).and_then(|()| file.sync_all()).map_err(failed("cut"))?;
@@ -139,6 +149,26 @@ impl Journal {
         read(&file, path).map(|(records, _)| records)
     }
 
+    /// Looks at a journal without a claim to it, whatever it is like and whoever works on it.
+    ///
+    /// # Errors
+    /// [`JournalError::File`] when there is none, or it cannot be read at all.
+    pub fn glance(path: &Path) -> Result<Glance, JournalError> {
+        let failed = |action| move |source| JournalError::File { action, path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed("open"))?;
+        // While we have this, nobody begins to work on it.
+        let busy = match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => false,
+            Err(Errno::WOULDBLOCK) => true,
+            Err(error) => return Err(failed("lock")(error.into())),
+        };
+        let bytes = content(&file, path)?;
+        let found = scan(&bytes);
+        let rest = ByteLen::of(bytes.get(found.end..).unwrap_or_default());
+        let damage = found.damage.map(|reason| corrupt(path, found.end, reason));
+        Ok(Glance { records: found.records, rest, damage, busy })
+    }
+
     /// Adds a record and makes it durable.
     ///
     /// # Errors
@@ -147,15 +177,15 @@ impl Journal {
         if self.poisoned {
             return Err(JournalError::Poisoned { path: self.path.clone() });
         }
-        let bytes = encode(self.next, record)?;
+        // Whoever asked is ahead of what is written here unless all goes well.
+        self.poisoned = true;
+        let bytes = encode(self.next, record).map_err(|len| JournalError::TooLong { len })?;
         let written = self.file.write_all_at(&bytes, self.end).and_then(|()| self.file.sync_data());
-        if let Err(source) = written {
-            // Whether the record is there is not known, and another flush would not tell.
-            self.poisoned = true;
-            return Err(JournalError::File { action: "write", path: self.path.clone(), source });
-        }
+        // After a failure it is not known whether the record is there, and another flush would not tell.
+        written.map_err(|source| JournalError::File { action: "write", path: self.path.clone(), source })?;
         self.end = self.end.saturating_add(ByteLen::of(&bytes).get());
         self.next = self.next.saturating_add(1);
+        self.poisoned = false;
         Ok(())
     }
 
@@ -177,102 +207,62 @@ pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// What a look at a journal shows.
+#[derive(Debug)]
+pub struct Glance {
+    /// What it says, up to its end or the first damage.
+    pub records: Vec<Record>,
+    /// What follows the last record: the rest of one that a crash cut off, or of one that is being written.
+    pub rest: ByteLen,
+    /// What is wrong with it.
+    pub damage: Option<JournalError>,
+    /// Whether somebody works on it.
+    pub busy: bool,
+}
+
+/// Takes a journal for this process. Somebody who only looks at it is waited for.
 fn lock(file: &File, path: &Path) -> Result<(), JournalError> {
-    flock(file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-        rustix::io::Errno::WOULDBLOCK => JournalError::Locked { path: path.to_owned() },
-        other => JournalError::File { action: "lock", path: path.to_owned(), source: other.into() },
-    })
-}
-
-fn encode(number: u64, record: &Record) -> Result<Vec<u8>, JournalError> {
-    // Paths are written as bytes, so that nothing in a record can fail to be JSON.
-    let body = serde_json::to_vec(record).unwrap_or_default();
-    let too_long = || JournalError::TooLong { len: ByteLen::of(&body) };
-    if body.is_empty() || body.len() > MAX_BODY_BYTES {
-        return Err(too_long());
+    let begin = Instant::now();
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if begin.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(5)),
+            Err(Errno::WOULDBLOCK) => return Err(JournalError::Locked { path: path.to_owned() }),
+            Err(other) => {
+                return Err(JournalError::File { action: "lock", path: path.to_owned(), source: other.into() });
+            }
+        }
     }
-    let len = u32::try_from(body.len()).map_err(|_| too_long())?;
-    let mut bytes = Vec::with_capacity(FRAME_BYTES + body.len());
-    bytes.extend(len.to_le_bytes());
-    bytes.extend(checksum(len, number, &body).to_le_bytes());
-    bytes.extend(number.to_le_bytes());
-    bytes.extend(body);
-    Ok(bytes)
 }
 
-fn checksum(len: u32, number: u64, body: &[u8]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&len.to_le_bytes());
-    crc.update(&number.to_le_bytes());
-    crc.update(body);
-    crc.finalize()
+/// Returns whether a path still names an open file.
+fn is_named(file: &File, path: &Path) -> bool {
+    let place = |found: std::fs::Metadata| (found.dev(), found.ino());
+    let (open, named) = (file.metadata().map(place), std::fs::symlink_metadata(path).map(place));
+    matches!((open, named), (Ok(open), Ok(named)) if open == named)
 }
 
 /// Returns the records, and where the last whole one ends.
 fn read(file: &File, path: &Path) -> Result<(Vec<Record>, u64), JournalError> {
+    let found = scan(&content(file, path)?);
+    match found.damage {
+        Some(reason) => Err(corrupt(path, found.end, reason)),
+        None => Ok((found.records, u64::try_from(found.end).unwrap_or(u64::MAX))),
+    }
+}
+
+fn content(file: &File, path: &Path) -> Result<Vec<u8>, JournalError> {
     let failed = |source| JournalError::File { action: "read", path: path.to_owned(), source };
-    let corrupt = |offset: usize, reason: String| JournalError::Corrupt {
-        path: path.to_owned(),
-        offset: u64::try_from(offset).unwrap_or(u64::MAX),
-        reason,
-    };
     let len = file.metadata().map_err(failed)?.len();
     let size = usize::try_from(len).ok().filter(|_| len <= MAX_JOURNAL_BYTES);
-    let size = size.ok_or_else(|| corrupt(0, format!("has {len} bytes, more than any journal")))?;
+    let size = size.ok_or_else(|| corrupt(path, 0, format!("has {len} bytes, more than any journal")))?;
     let mut bytes = vec![0; size];
     file.read_exact_at(&mut bytes, 0).map_err(failed)?;
-    if bytes.get(..HEADER.len()) != Some(&HEADER) {
-        return Err(corrupt(0, "is no journal of a transfer, or of a version that is not known here".to_owned()));
-    }
-    let (mut records, mut at) = (Vec::new(), HEADER.len());
-    while at < bytes.len() {
-        let number = u64::try_from(records.len()).unwrap_or(u64::MAX);
-        match parse(&bytes[at..], number) {
-            Ok((record, used)) => {
-                records.push(record);
-                at += used;
-            }
-            Err(Bad::Torn) => break,
-            Err(Bad::Damaged(reason)) => return Err(corrupt(at, reason)),
-        }
-    }
-    if records.is_empty() {
-        return Err(corrupt(at, "has no first record".to_owned()));
-    }
-    Ok((records, u64::try_from(at).unwrap_or(u64::MAX)))
+    Ok(bytes)
 }
 
-/// Why bytes are not a record.
-enum Bad {
-    /// A crash may have left them: nothing behind them is a record.
-    Torn,
-    /// A record follows them, or their checksum is right and they make no sense.
-    Damaged(String),
-}
-
-fn parse(bytes: &[u8], number: u64) -> Result<(Record, usize), Bad> {
-    let Some((found, body)) = whole_record(bytes) else {
-        // A damaged length leads anywhere, so it is not asked where this record would end.
-        let followed = (1..bytes.len()).any(|at| whole_record(&bytes[at..]).is_some());
-        return Err(if followed { Bad::Damaged("has a damaged record".to_owned()) } else { Bad::Torn });
-    };
-    if found != number {
-        return Err(Bad::Damaged(format!("has record {found} where record {number} belongs")));
-    }
-    let record = serde_json::from_slice(body);
-    let record = record.map_err(|error| Bad::Damaged(format!("has a record that is not understood ({error})")))?;
-    Ok((record, FRAME_BYTES + body.len()))
-}
-
-/// Returns number and body of the record that bytes begin with, if its checksum is right.
-fn whole_record(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let (frame, rest) = bytes.split_at_checked(FRAME_BYTES)?;
-    let (words, _) = frame.as_chunks::<4>();
-    let (len, crc) = (u32::from_le_bytes(words[0]), u32::from_le_bytes(words[1]));
-    let number = u64::from_le_bytes(frame.as_chunks::<8>().0[1]);
-    let size = usize::try_from(len).ok().filter(|len| (1..=MAX_BODY_BYTES).contains(len))?;
-    let body = rest.get(..size)?;
-    (checksum(len, number, body) == crc).then_some((number, body))
+fn corrupt(path: &Path, offset: usize, reason: String) -> JournalError {
+    JournalError::Corrupt { path: path.to_owned(), offset: u64::try_from(offset).unwrap_or(u64::MAX), reason }
 }
 
 #[cfg(test)]
@@ -290,9 +280,7 @@ mod tests {
     fn write(path: &Path) -> Vec<u8> {
         let records = records();
         let mut journal = Journal::create(path, &records[0]).unwrap();
-        for record in &records[1..] {
-            journal.append(record).unwrap();
-        }
+        records[1..].iter().for_each(|record| journal.append(record).unwrap());
         std::fs::read(path).unwrap()
     }
 
@@ -372,9 +360,9 @@ mod tests {
         let (golden, ours) = (folder.path().join("golden.journal"), folder.path().join("ours.journal"));
         std::fs::write(&golden, GOLDEN).unwrap();
         let records = Journal::peek(&golden).unwrap();
-        assert_eq!(records.len(), 15);
+        assert_eq!(records.len(), 25);
         let state = crate::transfer::State::of(&records).unwrap();
-        assert_eq!((state.phase, state.attempt), (crate::transfer::Phase::Closed, 2));
+        assert_eq!((state.phase, state.attempt), (crate::transfer::Phase::Closed, 3));
         let mut journal = Journal::create(&ours, &records[0]).unwrap();
         records[1..].iter().for_each(|record| journal.append(record).unwrap());
         assert!(std::fs::read(&ours).unwrap() == GOLDEN);

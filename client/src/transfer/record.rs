@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sigs::{ByteLen, Digest};
 
+use super::limit::Rate;
+use super::room::Reserve;
+
 /// A path as its bytes in hexadecimal: names of files need not be text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -55,8 +58,21 @@ pub enum ItemKind {
     Link,
 }
 
+/// One thing that is to be transferred.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Addition {
+    /// Where it is.
+    pub source: RawPath,
+    /// Where it goes.
+    pub destination: RawPath,
+    /// What it is.
+    pub kind: ItemKind,
+}
+
 /// What identifies a source: if any of it changed, so may have the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Seal {
     /// Which file system.
     pub device: u64,
@@ -72,6 +88,7 @@ pub struct Seal {
 
 /// Seconds and nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Timestamp {
     /// Seconds.
     pub seconds: i64,
@@ -81,6 +98,7 @@ pub struct Timestamp {
 
 /// What a file has besides its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Metadata {
     /// Permission bits.
     pub mode: u32,
@@ -98,14 +116,19 @@ pub struct Metadata {
 
 /// How a transfer is done. Once created it never changes: whoever resumes need not remember it, and cannot alter it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Options {
     /// How many files are copied at once.
     pub threads: u16,
     /// Whether the sources go when everything arrived.
     pub release_sources: bool,
+    /// How fast it may be.
+    pub limit: Option<Rate>,
+    /// What it leaves free on the file systems it copies to.
+    pub reserve: Option<Reserve>,
 }
 
-/// One record. Items are named by their number, counted from 0 in the order of their `added` records.
+/// One record. Items are named by their number, counted from 0 in the order they were added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Record {
@@ -116,14 +139,10 @@ pub enum Record {
         /// How it is done.
         options: Options,
     },
-    /// Something is to be transferred.
+    /// Things are to be transferred.
     Added {
-        /// Where it is.
-        source: RawPath,
-        /// Where it goes.
-        destination: RawPath,
-        /// What it is.
-        kind: ItemKind,
+        /// They, in order.
+        items: Vec<Addition>,
     },
     /// What a source was when the transfer began; whatever else is found there later is an error.
     Sealed {
@@ -195,6 +214,8 @@ pub enum Record {
         /// What happened.
         detail: String,
     },
+    /// An attempt ended because somebody asked it to; the transfer can be resumed.
+    Stopped,
     /// Another attempt begins.
     Resumed {
         /// Counted from 1.

@@ -1,7 +1,10 @@
 //! What is done with an item, by the last record about it and what is on disk. This is the whole table; the tests of it
 //! are its rows, and `docs/transfers.md` prints it.
 
-use super::state::Progress;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::state::{Item, Progress};
 
 /// What is found of the source of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +71,33 @@ pub enum Loss {
     InTheWay,
 }
 
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SourceChanged => {
+                "changed since the transfer began: going on would mix two files; forget the transfer and create it anew"
+            }
+            Self::SourceGone => "is gone, and not all of it was copied",
+            Self::InTheWay => "is in the way: what is there is not of this transfer and is not overwritten",
+        })
+    }
+}
+
+impl Loss {
+    /// Returns what of an item it is about.
+    pub fn place(self, item: &Item) -> PathBuf {
+        match self {
+            Self::InTheWay => item.destination.as_path().to_owned(),
+            Self::SourceChanged | Self::SourceGone => item.source.as_path().to_owned(),
+        }
+    }
+}
+
 /// Returns what is done with a file.
 pub const fn decide(progress: &Progress, found: Found) -> Action {
     use {Destination as D, Source as S};
     match (progress, found.source, found.temporary, found.destination) {
-        (Progress::Renamed | Progress::Released, ..) => Action::Nothing,
+        (Progress::Renamed { .. } | Progress::Released, ..) => Action::Nothing,
         (Progress::Finalizing { .. }, _, false, D::Ours) => Action::RecordName,
         (Progress::Finalizing { .. }, _, true, D::Ours) => Action::RecordNameAndTidy,
         (_, _, _, D::Ours | D::Foreign) => Action::Fail(Loss::InTheWay),
@@ -106,7 +131,7 @@ mod tests {
             Progress::DataComplete { digest },
             Progress::Verified { digest },
             Progress::Finalizing { digest },
-            Progress::Renamed,
+            Progress::Renamed { digest: Some(digest) },
             Progress::Released,
         ];
         for progress in &all {
@@ -114,7 +139,7 @@ mod tests {
                 for temporary in [false, true] {
                     for destination in [D::Absent, D::Ours, D::Foreign] {
                         let action = decide(progress, Found { source, temporary, destination });
-                        let named = matches!(progress, Progress::Renamed | Progress::Released);
+                        let named = matches!(progress, Progress::Renamed { .. } | Progress::Released);
                         let complete = matches!(
                             progress,
                             Progress::DataComplete { .. } | Progress::Verified { .. } | Progress::Finalizing { .. }

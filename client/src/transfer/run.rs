@@ -1,25 +1,27 @@
 //! Doing a transfer: whatever its journal says was done last, from there to the end.
 
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use sigs::{ByteLen, Digest};
+use sigs::Digest;
 
 use super::TransferError;
 use super::copy::{CopyError, copy, digest_of, digest_on_medium, good_prefix};
 use super::journal::{Journal, JournalError, folder_of};
-use super::record::{ItemKind, Metadata, Record, Seal};
+use super::limit::Pace;
+use super::record::{ItemKind, Metadata, Options, Record, Seal};
 use super::recover::{Action, Destination, Found, Loss, Source, decide};
+use super::room;
 use super::source;
 use super::state::{Item, Progress, State};
+use super::stop::{Stop, Stopped};
 
 /// The journal and what it adds up to.
 #[derive(Debug)]
@@ -40,20 +42,23 @@ impl Desk {
 /// What the threads of an attempt share.
 pub(super) struct Attempt<'a> {
     desk: Mutex<&'a mut Desk>,
-    cancel: &'a AtomicBool,
-    threads: u16,
+    pub(super) stop: Stop<'a>,
+    pace: Pace,
+    options: Options,
     id: uuid::Uuid,
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(desk: &'a mut Desk, cancel: &'a AtomicBool) -> Self {
-        let (threads, id) = (desk.state.options.threads, desk.state.id);
-        Self { desk: Mutex::new(desk), cancel, threads, id }
+    pub(super) fn new(desk: &'a mut Desk, stop: &'a AtomicBool) -> Self {
+        let (options, id) = (desk.state.options, desk.state.id);
+        let stop = Stop::new(stop, desk.journal.path(), desk.state.attempt);
+        Self { desk: Mutex::new(desk), stop, pace: Pace::new(options.limit), options, id }
     }
 
     /// Does everything that is left to do.
     pub(super) fn run(&self) -> Result<(), TransferError> {
         let count = self.desk().state.items.len();
+        room::admit_all(&self.desk().state)?;
         // Directories first, parents before what is in them; usable for us whatever their mode will be.
         self.each(count, ItemKind::Directory, |number, item| self.make_directory(number, item))?;
         self.in_threads(count)?;
@@ -66,7 +71,7 @@ impl<'a> Attempt<'a> {
         if desk.state.phase == super::Phase::Dispatched {
             desk.record(&Record::Committed)?;
         }
-        if desk.state.options.release_sources {
+        if self.options.release_sources {
             drop(desk);
             self.release()?;
             desk = self.desk();
@@ -74,15 +79,15 @@ impl<'a> Attempt<'a> {
         desk.record(&Record::Closed)
     }
 
-    fn desk(&self) -> MutexGuard<'_, &'a mut Desk> {
+    pub(super) fn desk(&self) -> MutexGuard<'_, &'a mut Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record(&self, record: &Record) -> Result<(), TransferError> {
+    pub(super) fn record(&self, record: &Record) -> Result<(), TransferError> {
         self.desk().record(record)
     }
 
-    fn item(&self, number: usize) -> Option<Item> {
+    pub(super) fn item(&self, number: usize) -> Option<Item> {
         self.desk().state.items.get(number).cloned()
     }
 
@@ -94,7 +99,7 @@ impl<'a> Attempt<'a> {
     ) -> Result<(), TransferError> {
         for number in 0..count {
             let Some(item) = self.item(number).filter(|item| item.kind == kind) else { continue };
-            self.check_cancelled()?;
+            self.stop.check()?;
             work(u32::try_from(number).unwrap_or(u32::MAX), &item)?;
         }
         Ok(())
@@ -110,9 +115,8 @@ impl<'a> Attempt<'a> {
                 if item.kind != ItemKind::File {
                     continue;
                 }
-                let done = self
-                    .check_cancelled()
-                    .and_then(|()| self.transfer_file(u32::try_from(number).unwrap_or(u32::MAX), &item));
+                let begun = self.stop.check().map_err(TransferError::from);
+                let done = begun.and_then(|()| self.transfer_file(u32::try_from(number).unwrap_or(u32::MAX), &item));
                 if let Err(error) = done {
                     // Nobody begins another file; the others finish theirs, or stop where they are.
                     next.store(count, Ordering::Relaxed);
@@ -123,7 +127,7 @@ impl<'a> Attempt<'a> {
             }
         };
         thread::scope(|scope| {
-            for index in 1..self.threads {
+            for index in 1..self.options.threads {
                 // Where the system gives no thread, there are fewer.
                 drop(thread::Builder::new().name(format!("transfer-{index}")).spawn_scoped(scope, work));
             }
@@ -132,12 +136,8 @@ impl<'a> Attempt<'a> {
         first_error.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    fn check_cancelled(&self) -> Result<(), TransferError> {
-        if self.cancel.load(Ordering::Relaxed) { Err(TransferError::Cancelled) } else { Ok(()) }
-    }
-
     fn make_directory(&self, number: u32, item: &Item) -> Result<(), TransferError> {
-        if matches!(item.progress, Progress::Renamed | Progress::Released) {
+        if item.arrived() {
             return Ok(());
         }
         let path = item.destination.as_path();
@@ -163,7 +163,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn make_link(&self, number: u32, item: &Item) -> Result<(), TransferError> {
-        if matches!(item.progress, Progress::Renamed | Progress::Released) {
+        if item.arrived() {
             return Ok(());
         }
         let (from, path) = (item.source.as_path(), item.destination.as_path());
@@ -194,7 +194,7 @@ impl<'a> Attempt<'a> {
 
     fn transfer_file(&self, number: u32, item: &Item) -> Result<(), TransferError> {
         let temporary = self.temporary(number, item);
-        let found = look(item, &temporary).map_err(failed("look at", item.destination.as_path()))?;
+        let found = look(item, &temporary, &self.stop)?;
         match decide(&item.progress, found) {
             Action::Nothing => Ok(()),
             Action::Begin => {
@@ -215,7 +215,7 @@ impl<'a> Attempt<'a> {
                 fs::remove_file(&temporary).map_err(failed("remove", &temporary))?;
                 self.name_is_there(number, item)
             }
-            Action::Fail(loss) => Err(TransferError::Lost { item: item.source.as_path().to_owned(), loss }),
+            Action::Fail(loss) => Err(TransferError::Lost { item: loss.place(item), loss }),
         }
     }
 
@@ -245,22 +245,26 @@ impl<'a> Attempt<'a> {
             if found == seal { Ok(()) } else { Err(TransferError::Lost { item: from.to_owned(), loss }) }
         };
         check_seal(&source_file)?;
-        let (good, start) = good_prefix(&mut target, chunks).map_err(failed("read back", temporary))?;
+        let read_back = good_prefix(&mut target, chunks, &self.stop).map_err(unreadable("read back", temporary))?;
+        let (good, start) = read_back;
         // What is there must be of this source, not only of this journal.
-        let (same, _) = good_prefix(&mut source_file, &chunks[..good]).map_err(failed("read", from))?;
-        if same != good {
+        let same = good_prefix(&mut source_file, &chunks[..good], &self.stop).map_err(unreadable("read", from))?;
+        if same != read_back {
             return Err(TransferError::Lost { item: from.to_owned(), loss: Loss::SourceChanged });
         }
-        reserve(&target, seal.size).map_err(failed("make room for", temporary))?;
-        let done = copy(&mut source_file, &mut target, chunks[..good].to_vec(), start, self.cancel, |first, fresh| {
+        // First what is not believed goes: cutting it later would give the room back.
+        target.set_len(start.get()).map_err(failed("cut", temporary))?;
+        room::take(&target, temporary, seal.size, start, self.options.reserve)?;
+        let (chunks, means) = (chunks[..good].to_vec(), (&self.pace, &self.stop));
+        let done = copy(&mut source_file, &mut target, chunks, start, means, |first, fresh| {
             self.record(&Record::Chunks { item: number, first, digests: fresh.to_vec() })
         });
         let done = done.map_err(|error| match error {
             CopyError::Read(source) => failed("read", from)(source),
             CopyError::Write(source) => failed("write", temporary)(source),
             CopyError::Record(error) => error,
+            CopyError::Stopped => TransferError::Stopped,
         })?;
-        self.check_cancelled()?;
         check_seal(&source_file)?;
         // The name of the temporary file is durable before anything says that its content is.
         sync_directory(folder_of(temporary))?;
@@ -273,11 +277,9 @@ impl<'a> Attempt<'a> {
         let place = usize::try_from(number).unwrap_or(usize::MAX);
         let Some(item) = self.item(place) else { return Ok(()) };
         let (digest, Some((seal, metadata))) = (digest_in(&item.progress), &item.sealed) else { return Ok(()) };
-        let mut open = OpenOptions::new();
-        let opened = open.read(true).write(true).custom_flags(no_follow()).open(temporary);
-        let mut file = opened.map_err(failed("open", temporary))?;
-        let (found, len) = digest_on_medium(&mut file).map_err(failed("read back", temporary))?;
-        if Some(found) != digest || len != seal.size {
+        let mut file = open_complete(temporary).map_err(failed("open", temporary))?;
+        let found = digest_on_medium(&mut file, &self.stop).map_err(unreadable("read back", temporary))?;
+        if digest.map(|digest| (digest, seal.size)) != Some(found) {
             // It is not what was sent. The next attempt begins again.
             self.record(&Record::Discarded { item: number })?;
             return Err(TransferError::WrongContent { path: temporary.to_owned() });
@@ -297,61 +299,6 @@ impl<'a> Attempt<'a> {
         })?;
         self.name_is_there(number, &item)
     }
-
-    /// Removes the sources, once the journal itself says that everything arrived.
-    fn release(&self) -> Result<(), TransferError> {
-        let records = self.desk().journal.read_back()?;
-        if !records.contains(&Record::Committed) {
-            return Err(TransferError::Defect { record: "committed cannot be read back".to_owned() });
-        }
-        let (count, names) = {
-            let desk = self.desk();
-            (desk.state.items.len(), names_of(&desk.state.items))
-        };
-        // Directories after what is in them.
-        for number in (0..count).rev() {
-            let Some(item) = self.item(number).filter(|item| item.progress == Progress::Renamed) else { continue };
-            let Some((seal, _)) = item.sealed else { continue };
-            let path = item.source.as_path();
-            match source::seal(path) {
-                Ok(found) if is_still(&names, item.kind, seal, found) => {
-                    remove(path, item.kind).map_err(failed("remove", path))?;
-                    sync_directory(folder_of(path))?;
-                }
-                Ok(_) => {
-                    return Err(TransferError::Lost { item: path.to_owned(), loss: Loss::SourceChanged });
-                }
-                // An attempt before this one removed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("look at", path)(error)),
-            }
-            self.record(&Record::SourceReleased { item: u32::try_from(number).unwrap_or(u32::MAX) })?;
-        }
-        Ok(())
-    }
-}
-
-/// How many of the sources each file is: by device and inode.
-type Names = HashMap<(u64, u64), usize>;
-
-fn names_of(items: &[Item]) -> Names {
-    let mut names = Names::new();
-    for (seal, _) in items.iter().filter_map(|item| item.sealed.as_ref()) {
-        *names.entry((seal.device, seal.inode)).or_default() += 1;
-    }
-    names
-}
-
-/// Returns true when a source is what was transferred. That other sources were removed shows in a directory that held
-/// them, and in another name of a file that had several.
-fn is_still(names: &Names, kind: ItemKind, seal: Seal, found: Seal) -> bool {
-    let file = (seal.device, seal.inode);
-    let several = names.get(&file).is_some_and(|names| *names > 1);
-    match kind {
-        ItemKind::Directory => file == (found.device, found.inode),
-        ItemKind::File | ItemKind::Link if several => found == Seal { changed: found.changed, ..seal },
-        ItemKind::File | ItemKind::Link => found == seal,
-    }
 }
 
 /// Returns the name of the temporary file of an item.
@@ -364,28 +311,29 @@ fn digest_in(progress: &Progress) -> Option<Digest> {
         Progress::DataComplete { digest } | Progress::Verified { digest } | Progress::Finalizing { digest } => {
             Some(*digest)
         }
-        Progress::Added | Progress::Sealed { .. } | Progress::Renamed | Progress::Released => None,
+        Progress::Added | Progress::Sealed { .. } | Progress::Renamed { .. } | Progress::Released => None,
     }
 }
 
 /// Finds out what is on disk of an item.
-pub(super) fn look(item: &Item, temporary: &Path) -> io::Result<Found> {
-    let source = match (source::seal(item.source.as_path()), &item.sealed) {
+pub(super) fn look(item: &Item, temporary: &Path, stop: &Stop<'_>) -> Result<Found, TransferError> {
+    let (from, path) = (item.source.as_path(), item.destination.as_path());
+    let source = match (source::seal(from), &item.sealed) {
         (Ok(found), Some((seal, _))) if found != *seal => Source::Changed,
         (Ok(_), _) => Source::Same,
         (Err(error), _) if error.kind() == io::ErrorKind::NotFound => Source::Gone,
-        (Err(error), _) => return Err(error),
+        (Err(error), _) => return Err(failed("look at", from)(error)),
     };
     let exists = |path: &Path| match fs::symlink_metadata(path) {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(failed("look at", path)(error)),
     };
-    let path = item.destination.as_path();
     let destination = match exists(path)? {
         None => Destination::Absent,
         Some(found) if found.is_file() && digest_in(&item.progress).is_some() => {
-            let (digest, _) = digest_on_medium(&mut File::open(path)?)?;
+            let mut file = File::open(path).map_err(failed("open", path))?;
+            let (digest, _) = digest_on_medium(&mut file, stop).map_err(unreadable("read back", path))?;
             if Some(digest) == digest_in(&item.progress) { Destination::Ours } else { Destination::Foreign }
         }
         Some(_) => Destination::Foreign,
@@ -393,35 +341,46 @@ pub(super) fn look(item: &Item, temporary: &Path) -> io::Result<Found> {
     Ok(Found { source, temporary: exists(temporary)?.is_some(), destination })
 }
 
-fn no_follow() -> i32 {
-    i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default()
+/// Opens a temporary file that may have its final mode by now, which may keep even us out.
+fn open_complete(path: &Path) -> io::Result<File> {
+    let open = || OpenOptions::new().read(true).custom_flags(no_follow()).open(path);
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && fs::symlink_metadata(path)?.is_file() => {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+            open()
+        }
+        opened => opened,
+    }
 }
 
-/// Asks for the room of a file before its first byte is written.
-fn reserve(file: &File, len: ByteLen) -> io::Result<()> {
-    if len.is_zero() {
-        return Ok(());
-    }
-    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, len.get()) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) | Ok(()) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+pub(super) fn no_follow() -> i32 {
+    i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default()
 }
 
 fn is_directory(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
-fn remove(path: &Path, kind: ItemKind) -> io::Result<()> {
-    if kind == ItemKind::Directory { fs::remove_dir(path) } else { fs::remove_file(path) }
-}
-
-fn sync_directory(path: &Path) -> Result<(), TransferError> {
+pub(super) fn sync_directory(path: &Path) -> Result<(), TransferError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(failed("flush the directory", path))
 }
 
-fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> TransferError {
+pub(super) fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> TransferError {
     move |source| TransferError::Io { action, path: path.to_owned(), source }
+}
+
+pub(super) fn unreadable(action: &'static str, path: &Path) -> impl Fn(CopyError) -> TransferError {
+    move |error| match error {
+        CopyError::Read(source) | CopyError::Write(source) => failed(action, path)(source),
+        CopyError::Record(never) => match never {},
+        CopyError::Stopped => TransferError::Stopped,
+    }
+}
+
+impl From<Stopped> for TransferError {
+    fn from(Stopped: Stopped) -> Self {
+        Self::Stopped
+    }
 }
 
 impl From<JournalError> for TransferError {

@@ -1,5 +1,6 @@
-//! The directory in which the journals of transfers lie: create, open, list, forget.
+//! The directory in which the journals of transfers lie: create, open, list, free, forget.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -10,7 +11,9 @@ use uuid::Uuid;
 use super::journal::{Journal, JournalError, folder_of};
 use super::record::{Options, Record};
 use super::run::{Desk, temporary_name};
-use super::state::State;
+use super::state::{Phase, State};
+use super::stop::request_beside;
+use super::watch::Seen;
 use super::{Transfer, TransferError};
 
 /// What ends the name of a journal.
@@ -27,8 +30,8 @@ pub struct Shelf {
 pub struct Listed {
     /// Its name.
     pub id: Uuid,
-    /// What its journal says, or why it says nothing.
-    pub state: Result<State, TransferError>,
+    /// How it stands, or why nobody knows.
+    pub seen: Result<Seen, TransferError>,
 }
 
 impl Shelf {
@@ -64,15 +67,6 @@ impl Shelf {
         Ok(Transfer { desk: Desk { journal, state } })
     }
 
-    /// Returns what a transfer is at, whoever works on it.
-    ///
-    /// # Errors
-    /// [`TransferError`] when its journal cannot be read.
-    pub fn status(&self, id: Uuid) -> Result<State, TransferError> {
-        let records = Journal::peek(&self.path(id))?;
-        State::of(&records).map_err(|source| TransferError::Impossible { id, source })
-    }
-
     /// Lists all transfers, the oldest first, those with unreadable journals too.
     ///
     /// # Errors
@@ -81,13 +75,22 @@ impl Shelf {
         let failed = |source| TransferError::Io { action: "list", path: self.folder.clone(), source };
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let id: Option<Uuid> =
-                name.to_str().and_then(|name| name.strip_suffix(SUFFIX)).and_then(|id| id.parse().ok());
-            found.extend(id);
+            found.extend(id_of(&entry.map_err(failed)?.file_name()));
         }
         found.sort();
-        Ok(found.into_iter().map(|id| Listed { id, state: self.status(id) }).collect())
+        Ok(found.into_iter().map(|id| Listed { id, seen: self.look(id) }).collect())
+    }
+
+    /// Removes the journal of a transfer that is over: everything arrived, or it was cancelled.
+    ///
+    /// # Errors
+    /// [`TransferError::WrongPhase`] while it is not over.
+    pub fn free(&self, id: Uuid) -> Result<(), TransferError> {
+        let transfer = self.transfer(id)?;
+        if transfer.state().phase != Phase::Closed {
+            return Err(TransferError::WrongPhase { id, why: "is not over: finish it, cancel it or forget it" });
+        }
+        self.remove(id)
     }
 
     /// Removes the journal of a transfer, readable or not, and what it has under temporary names where they are known.
@@ -102,18 +105,52 @@ impl Shelf {
                 if let Ok(state) = State::of(&records) {
                     remove_temporaries(&state)?;
                 }
-                remove_durably(&path)?;
+                self.remove(id)?;
                 drop(journal);
                 Ok(())
             }
-            Err(JournalError::Corrupt { .. }) => remove_durably(&path),
+            Err(JournalError::Corrupt { .. }) => self.remove(id),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn path(&self, id: Uuid) -> PathBuf {
+    /// Returns whether there is a journal of a transfer, readable or not.
+    pub fn has(&self, id: Uuid) -> bool {
+        self.path(id).symlink_metadata().is_ok()
+    }
+
+    /// Returns where a process that works in the background says what happened.
+    pub fn log(&self, id: Uuid) -> PathBuf {
+        self.path(id).with_extension("log")
+    }
+
+    /// Returns the directory.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn path(&self, id: Uuid) -> PathBuf {
         self.folder.join(format!("{id}{SUFFIX}"))
     }
+
+    /// Removes a journal and what lies beside it, the journal last: what is left of a removal that was cut off is listed.
+    fn remove(&self, id: Uuid) -> Result<(), TransferError> {
+        let path = self.path(id);
+        for beside in [request_beside(&path), self.log(id)] {
+            match fs::remove_file(&beside) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(TransferError::Io { action: "remove", path: beside, source });
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        remove_durably(&path)
+    }
+}
+
+/// Returns the transfer that a file of the directory is the journal of.
+pub(super) fn id_of(name: &OsStr) -> Option<Uuid> {
+    name.to_str()?.strip_suffix(SUFFIX)?.parse().ok()
 }
 
 /// Removes what a transfer has under temporary names.

@@ -118,14 +118,20 @@ pub(super) fn apply(file: &File, wanted: &Metadata) -> io::Result<()> {
         Err(Errno::OPNOTSUPP) => Ok(()),
         other => other.map_err(io::Error::from),
     };
+    let mode = |bits| rustix::fs::fchmod(file, rustix::fs::Mode::from_raw_mode(bits));
+    if !root {
+        // An attempt before this one may have set a mode with which attributes cannot be written.
+        mode(wanted.mode | 0o700)?;
+    }
     let (owner, group) = (rustix::fs::Uid::from_raw(wanted.owner), rustix::fs::Gid::from_raw(wanted.group));
     allowed(rustix::fs::fchown(file, Some(owner), Some(group)))?;
-    // After the owner: giving a file away takes the bits that let it run as its owner.
-    rustix::fs::fchmod(file, rustix::fs::Mode::from_raw_mode(wanted.mode))?;
     for (name, value) in &wanted.attributes {
         let value = hex::decode(value).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         allowed(fsetxattr(file, name.as_path(), &value, XattrFlags::empty()))?;
     }
+    // After the owner: giving a file away takes the bits that let it run as its owner. After the attributes: it may
+    // forbid writing them.
+    mode(wanted.mode)?;
     let time = |at: Timestamp| rustix::fs::Timespec { tv_sec: at.seconds, tv_nsec: at.nanoseconds.into() };
     let times = rustix::fs::Timestamps { last_access: time(wanted.accessed), last_modification: time(wanted.modified) };
     Ok(rustix::fs::futimens(file, &times)?)

@@ -3,7 +3,7 @@
 use sigs::Digest;
 use uuid::Uuid;
 
-use super::record::{ItemKind, Metadata, Options, RawPath, Record, Seal};
+use super::record::{Addition, ItemKind, Metadata, Options, RawPath, Record, Seal};
 
 /// A record that does not fit what came before it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub enum Phase {
 pub enum Verdict {
     /// Nothing stopped it; if nobody works on it, it was cut off.
     Open,
+    /// Somebody asked it to stop; it can be resumed.
+    Stopped,
     /// Somebody wants no more of it.
     Cancelled,
     /// It failed, and can be resumed.
@@ -72,7 +74,10 @@ pub enum Progress {
         digest: Digest,
     },
     /// It has its name.
-    Renamed,
+    Renamed {
+        /// Of a file: the digest over the digests of its chunks.
+        digest: Option<Digest>,
+    },
     /// Its source was removed.
     Released,
 }
@@ -90,6 +95,18 @@ pub struct Item {
     pub sealed: Option<(Seal, Metadata)>,
     /// How far it is.
     pub progress: Progress,
+}
+
+impl Item {
+    fn new(added: Addition) -> Self {
+        let Addition { source, destination, kind } = added;
+        Self { source, destination, kind, sealed: None, progress: Progress::Added }
+    }
+
+    /// Returns true once it has its name.
+    pub const fn arrived(&self) -> bool {
+        matches!(self.progress, Progress::Renamed { .. } | Progress::Released)
+    }
 }
 
 /// A transfer as its journal has it.
@@ -141,12 +158,11 @@ impl State {
         }
         match record {
             Record::Created { .. } => return None,
-            Record::Added { source, destination, kind } => {
+            Record::Added { items } => {
                 if self.phase != Phase::Created {
                     return None;
                 }
-                let (source, destination) = (source.clone(), destination.clone());
-                self.items.push(Item { source, destination, kind: *kind, sealed: None, progress: Progress::Added });
+                self.items.extend(items.iter().cloned().map(Item::new));
             }
             Record::Dispatched { attempt } => {
                 if self.phase != Phase::Created || *attempt != 1 {
@@ -161,7 +177,7 @@ impl State {
                 (self.attempt, self.verdict) = (*attempt, Verdict::Open);
             }
             Record::Committed => {
-                let arrived = self.items.iter().all(|item| item.progress == Progress::Renamed);
+                let arrived = self.items.iter().all(Item::arrived);
                 if self.phase != Phase::Dispatched || !arrived {
                     return None;
                 }
@@ -178,6 +194,12 @@ impl State {
                     return None;
                 }
                 self.verdict = Verdict::Cancelled;
+            }
+            Record::Stopped => {
+                if self.attempt == 0 {
+                    return None;
+                }
+                self.verdict = Verdict::Stopped;
             }
             Record::Failed { class, detail, .. } => {
                 self.verdict = Verdict::Failed { class: class.clone(), detail: detail.clone() };
@@ -204,7 +226,7 @@ impl State {
                     | Progress::DataComplete { .. }
                     | Progress::Verified { .. }
                     | Progress::Finalizing { .. } => *progress = Progress::Sealed { chunks: Vec::new() },
-                    Progress::Added | Progress::Renamed | Progress::Released => return None,
+                    Progress::Added | Progress::Renamed { .. } | Progress::Released => return None,
                 }
             }
             Record::DataComplete { item, digest } => {
@@ -224,25 +246,20 @@ impl State {
             }
             Record::Renamed { item } => {
                 let found = self.item(*item)?;
-                let fits = match (&found.progress, found.kind) {
-                    (Progress::Finalizing { .. }, ItemKind::File) => true,
+                let digest = match (&found.progress, found.kind) {
+                    (Progress::Finalizing { digest }, ItemKind::File) => Some(*digest),
                     // Directories and links have no content to be verified.
-                    (Progress::Sealed { .. }, ItemKind::Directory | ItemKind::Link) => true,
-                    _ => false,
+                    (Progress::Sealed { .. }, ItemKind::Directory | ItemKind::Link) => None,
+                    _ => return None,
                 };
-                if !fits {
-                    return None;
-                }
-                found.progress = Progress::Renamed;
+                found.progress = Progress::Renamed { digest };
             }
             Record::SourceReleased { item } => {
                 if self.phase != Phase::Committed || !self.options.release_sources {
                     return None;
                 }
                 let progress = &mut self.item(*item)?.progress;
-                if *progress != Progress::Renamed {
-                    return None;
-                }
+                let Progress::Renamed { .. } = progress else { return None };
                 *progress = Progress::Released;
             }
         }

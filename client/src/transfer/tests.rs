@@ -12,7 +12,7 @@ use super::record::{ItemKind, Options, Record};
 use super::state::{Item, Progress};
 use super::*;
 
-const OPTIONS: Options = Options { threads: 1, release_sources: false };
+const OPTIONS: Options = Options { threads: 1, release_sources: false, limit: None, reserve: None };
 /// Makes this program the process that is killed: the shelf and the transfer to go on with.
 const VICTIM: &str = "EBB_TEST_TRANSFER_VICTIM";
 
@@ -170,6 +170,31 @@ fn sources_go_when_everything_arrived() {
     assert!(!scene.path("from").exists());
 }
 
+/// Of a file with several names the time of change says nothing once another name was removed: its content decides.
+#[test]
+fn a_source_with_several_names_that_changed_after_it_arrived_stays() {
+    let scene = Scene::new();
+    let (id, mut records) = scene.finished();
+    records[0] = Record::Created { id, options: Options { release_sources: true, ..OPTIONS } };
+    assert_eq!(records.pop(), Some(Record::Closed));
+    scene.rewrite(id, &records);
+    let source = scene.path("from/deep/small");
+    let modified = fs::metadata(&source).unwrap().modified().unwrap();
+    let put_back = |content: &[u8]| {
+        fs::write(&source, content).unwrap();
+        fs::File::options().write(true).open(&source).unwrap().set_modified(modified).unwrap();
+    };
+    let (whole, mut other) = (fs::read(&source).unwrap(), fs::read(&source).unwrap());
+    other[0] ^= 1;
+    put_back(&other);
+    let error = scene.resume(id).unwrap_err();
+    assert!(matches!(error, TransferError::Lost { loss: Loss::SourceChanged, .. }), "{error}");
+    assert!(fs::read(&source).unwrap() == other);
+    put_back(&whole);
+    scene.resume(id).unwrap();
+    assert!(!scene.path("from").exists());
+}
+
 /// Cuts the journal of a finished transfer after every record, which is what a crash right after the effect of the next
 /// record leaves, and resumes it.
 #[test]
@@ -183,7 +208,7 @@ fn cut_off_after_any_record_with_its_effects_done_it_is_finished_by_resuming() {
         // nothing left of what they were made in, so they are begun again.
         let known = State::of(&records[..cut]).unwrap();
         for item in known.items.iter().filter(|item| item.kind == ItemKind::File) {
-            let named = matches!(item.progress, Progress::Finalizing { .. } | Progress::Renamed);
+            let named = matches!(item.progress, Progress::Finalizing { .. } | Progress::Renamed { .. });
             if !named && item.destination.as_path().exists() {
                 fs::remove_file(item.destination.as_path()).unwrap();
             }
@@ -236,9 +261,9 @@ fn kill_at_every_record(scene: &Scene, options: Options, prepare: impl Fn(), che
             break;
         }
         killed += 1;
-        check(&scene.shelf().status(id).unwrap());
+        check(&scene.shelf().look(id).unwrap().state);
         scene.resume(id).unwrap_or_else(|error| panic!("killed at record {at}: {error}"));
-        check(&scene.shelf().status(id).unwrap());
+        check(&scene.shelf().look(id).unwrap().state);
     }
     assert!(killed > 20, "it was killed only {killed} times");
 }
@@ -288,7 +313,7 @@ fn a_source_that_changes_is_an_error_and_never_a_mix() {
     let (id, records) = scene.finished();
     let chunks = records.iter().position(|record| matches!(record, Record::Chunks { .. })).unwrap();
     scene.rewrite(id, &records[..=chunks]);
-    let state = scene.shelf().status(id).unwrap();
+    let state = scene.shelf().look(id).unwrap().state;
     let begun = |item: &&Item| matches!(&item.progress, Progress::Sealed { chunks } if !chunks.is_empty());
     let item = state.items.iter().find(begun).unwrap();
     fs::remove_file(item.destination.as_path()).unwrap();
@@ -303,7 +328,7 @@ fn a_source_that_changes_is_an_error_and_never_a_mix() {
     let error = scene.resume(id).unwrap_err();
     assert!(matches!(error, TransferError::Lost { loss: Loss::SourceChanged, .. }), "{error}");
     assert!(!item.destination.as_path().exists());
-    let verdict = scene.shelf().status(id).unwrap().verdict;
+    let verdict = scene.shelf().look(id).unwrap().state.verdict;
     assert!(matches!(&verdict, Verdict::Failed { class, .. } if class == "lost"), "{verdict:?}");
 }
 
@@ -329,7 +354,7 @@ fn a_damaged_temporary_file_is_never_given_its_name() {
     let complete = records.iter().rposition(|record| matches!(record, Record::DataComplete { .. })).unwrap();
     let Record::DataComplete { item, .. } = records[complete] else { unreachable!() };
     scene.rewrite(id, &records[..=complete]);
-    let state = scene.shelf().status(id).unwrap();
+    let state = scene.shelf().look(id).unwrap().state;
     let destination = state.items[usize::try_from(item).unwrap()].destination.as_path().to_owned();
     let temporary = destination.parent().unwrap().join(run::temporary_name(id, item));
     let mut content = fs::read(&destination).unwrap();
@@ -347,7 +372,7 @@ fn a_cancelled_transfer_leaves_no_part_and_all_sources() {
     let scene = Scene::new();
     let before = tree(&scene.path("from"));
     let mut transfer = scene.begun(OPTIONS);
-    assert!(matches!(transfer.run(&AtomicBool::new(true)).unwrap_err(), TransferError::Cancelled));
+    assert!(matches!(transfer.run(&AtomicBool::new(true)).unwrap_err(), TransferError::Stopped));
     transfer.cancel().unwrap();
     assert!(matches!(run(&mut transfer).unwrap_err(), TransferError::WrongPhase { .. }));
     assert!(tree(&scene.path("from")) == before);
@@ -384,7 +409,7 @@ fn unreadable_journals_are_listed_and_can_be_forgotten() {
     let other = scene.begun(OPTIONS);
     fs::write(scene.journal(id), b"nonsense").unwrap();
     let listed = shelf.list().unwrap();
-    assert!(listed.len() == 2 && listed[0].id == id && listed[0].state.is_err() && listed[1].state.is_ok());
+    assert!(listed.len() == 2 && listed[0].id == id && listed[0].seen.is_err() && listed[1].seen.is_ok());
     assert!(shelf.transfer(id).is_err());
     shelf.forget(id).unwrap();
     // Another process works on this one.

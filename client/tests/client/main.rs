@@ -9,3 +9,4 @@ mod fixture;
 mod refusals;
 mod swap_command;
 mod write;
+mod xfer;

@@ -1,0 +1,177 @@
+//! `ebb xfer`: copies files and directory trees such that a crash costs time and nothing else.
+//!
+//! The verbs are those of AXL. Nothing of it needs a boss: journals lie in a directory of the user.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use uuid::Uuid;
+
+use super::Context;
+use crate::exit::{Code, Exit};
+use crate::transfer::journal::JournalError;
+use crate::transfer::{Shelf, TransferError, is_full};
+
+mod add;
+mod amount;
+mod cancel;
+mod copy;
+mod create;
+mod dispatch;
+mod forget;
+mod free;
+mod fsck;
+mod list;
+mod open;
+mod resume;
+mod status;
+mod stop;
+mod view;
+mod wait;
+mod work;
+
+/// Where journals are kept under the directory for the state of programs.
+const PLACE: &str = "ebb/transfers";
+
+#[derive(Debug, Args)]
+pub(super) struct Xfer {
+    /// Directory of the journals; $XDG_STATE_HOME/ebb/transfers or ~/.local/state/ebb/transfers if not said
+    #[arg(long, global = true, value_name = "DIR", env = "EBB_XFER_STATE", help_heading = "Everywhere")]
+    state: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Copy files and directories, in one go: create, add and dispatch
+    Copy(copy::Copy),
+    /// Create a transfer and print its id
+    Create(create::Create),
+    /// Say what is to be copied; nothing is copied yet
+    Add(add::Add),
+    /// Copy what was added
+    Dispatch(dispatch::Dispatch),
+    /// Go on with a transfer that was stopped, cut off, or failed
+    Resume(resume::Resume),
+    /// Tell whether a transfer is done, without waiting: exit code 0 when it is, 9 while somebody works on it
+    Test(wait::Test),
+    /// Wait until nobody works on a transfer; the exit code is its verdict
+    Wait(wait::Wait),
+    /// Have whoever works on a transfer stop; it can be resumed
+    Stop(stop::Stop),
+    /// Give a transfer up: what has its name stays, the rest is removed, sources stay
+    Cancel(cancel::Cancel),
+    /// Remove the journal of a transfer that is over
+    Free(free::Free),
+    /// Remove the journal of a transfer whatever it is like, and what it has under temporary names
+    Forget(forget::Forget),
+    /// Open a transfer as the next attempt would: what a crash left at the end of its journal is cut off
+    Open(open::Open),
+    /// Show a transfer
+    Status(status::Status),
+    /// List all transfers
+    List,
+    /// Say what is wrong with the journals, and what to do about it
+    Fsck(fsck::Fsck),
+    /// Work on a transfer in the background
+    #[command(hide = true)]
+    Work(work::Work),
+}
+
+/// What every verb needs.
+struct Desk<'a> {
+    context: &'a Context,
+    shelf: Shelf,
+}
+
+impl Xfer {
+    pub(super) async fn run(self, context: &Context) -> Result<(), Exit> {
+        let folder = self.state.map_or_else(default_folder, Ok)?;
+        let folder = std::path::absolute(&folder).map_err(|error| crate::exit::io_exit("find the journals", &error))?;
+        let shelf = Shelf::open(&folder).map_err(|error| exit_of(&error))?;
+        let desk = Desk { context, shelf };
+        match self.verb {
+            Verb::Copy(copy) => copy.run(&desk).await,
+            Verb::Create(create) => create.run(&desk),
+            Verb::Add(add) => add.run(&desk),
+            Verb::Dispatch(dispatch) => dispatch.run(&desk).await,
+            Verb::Resume(resume) => resume.run(&desk).await,
+            Verb::Test(test) => test.run(&desk),
+            Verb::Wait(wait) => wait.run(&desk).await,
+            Verb::Stop(stop) => stop.run(&desk).await,
+            Verb::Cancel(cancel) => cancel.run(&desk).await,
+            Verb::Free(free) => free.run(&desk),
+            Verb::Forget(forget) => forget.run(&desk),
+            Verb::Open(open) => open.run(&desk),
+            Verb::Status(status) => status.run(&desk),
+            Verb::List => list::run(&desk),
+            Verb::Fsck(fsck) => fsck.run(&desk).await,
+            Verb::Work(work) => work.run(&desk).await,
+        }
+    }
+}
+
+fn default_folder() -> Result<PathBuf, Exit> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+    state.map(|state| state.join(PLACE)).ok_or_else(|| {
+        Exit::new(Code::Usage, "there is no place for journals: neither XDG_STATE_HOME nor HOME is an absolute path")
+            .next("name a directory with --state or EBB_XFER_STATE")
+    })
+}
+
+/// Turns an error of a transfer into the end of the program.
+fn exit_of(error: &TransferError) -> Exit {
+    let exit = Exit::because(code_of(error), error);
+    match error {
+        TransferError::Journal(error) => match &**error {
+            JournalError::Locked { .. } => {
+                exit.next("wait for it with `ebb xfer wait`, or stop it with `ebb xfer stop`")
+            }
+            JournalError::Corrupt { .. } => exit.next("`ebb xfer fsck` says more, `ebb xfer forget` removes it"),
+            JournalError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                exit.next("`ebb xfer list` lists the transfers there are")
+            }
+            _ => exit,
+        },
+        TransferError::Impossible { .. } => exit.next("`ebb xfer fsck` says more, `ebb xfer forget` removes it"),
+        TransferError::NoRoom { .. } => {
+            exit.next("make room and resume it, or set another --reserve in a new transfer")
+        }
+        _ => exit,
+    }
+}
+
+fn code_of(error: &TransferError) -> Code {
+    use std::io::ErrorKind;
+    let of_io = |error: &std::io::Error| match error.kind() {
+        _ if is_full(error) => Code::NoSpace,
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::PermissionDenied => Code::NotAllowed,
+        _ => Code::Failed,
+    };
+    match error {
+        TransferError::Journal(error) => match &**error {
+            JournalError::File { source, .. } => of_io(source),
+            JournalError::Locked { .. } | JournalError::Exists { .. } => Code::WrongState,
+            JournalError::Corrupt { .. } => Code::Verification,
+            JournalError::Poisoned { .. } | JournalError::TooLong { .. } => Code::Failed,
+        },
+        TransferError::Impossible { .. } | TransferError::WrongContent { .. } => Code::Verification,
+        TransferError::Io { source, .. } => of_io(source),
+        TransferError::NoRoom { .. } => Code::NoSpace,
+        TransferError::WrongPhase { .. } => Code::WrongState,
+        TransferError::Twice { .. } => Code::Usage,
+        TransferError::Stopped => Code::Interrupted,
+        TransferError::Lost { .. } | TransferError::Defect { .. } => Code::Failed,
+    }
+}
+
+/// The transfer that a verb is about.
+#[derive(Clone, Copy, Debug, Args)]
+struct Which {
+    /// The transfer
+    #[arg(value_name = "ID")]
+    id: Uuid,
+}

@@ -1,0 +1,101 @@
+//! `ebb xfer add`
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::view::View;
+use super::{Desk, Which, exit_of};
+use crate::exit::{Code, Exit, io_exit};
+use crate::transfer::Transfer;
+use crate::transfer::record::ItemKind;
+
+/// What is copied where, as `cp` understands it.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Places {
+    /// What is copied, and last where to: into a directory that is there, else under that name
+    #[arg(required = true, num_args = 2.., value_names = ["SOURCE", "DESTINATION"])]
+    paths: Vec<PathBuf>,
+    /// DESTINATION is the name of the copy, even when it is a directory that is there
+    #[arg(short = 'T', long)]
+    exact: bool,
+}
+
+impl Places {
+    /// Adds them to a transfer.
+    pub(super) fn add_to(&self, transfer: &mut Transfer) -> Result<(), Exit> {
+        for (source, destination) in self.pairs(transfer)? {
+            transfer.add(&source, &destination).map_err(|error| exit_of(&error))?;
+        }
+        Ok(())
+    }
+
+    fn pairs(&self, transfer: &Transfer) -> Result<Vec<(PathBuf, PathBuf)>, Exit> {
+        let Some((destination, sources)) = self.paths.split_last() else { return Ok(Vec::new()) };
+        let several = sources.len() > 1;
+        if self.exact && several {
+            return Err(Exit::new(Code::Usage, "--exact names one copy, and there are several sources"));
+        }
+        let slash = destination.as_os_str().as_bytes().ends_with(b"/");
+        let missing = |folder: &Path| {
+            Exit::new(Code::NotFound, format!("{} is no directory", folder.display())).next("make it first")
+        };
+        if !self.exact && (several || slash || destination.is_dir()) {
+            if !is_directory(transfer, destination) {
+                return Err(missing(destination));
+            }
+            let named = |source: &PathBuf| Ok((source.clone(), destination.join(name_of(source)?)));
+            return sources.iter().map(named).collect();
+        }
+        let whole = std::path::absolute(destination);
+        let whole = whole.map_err(|error| io_exit(format!("find {}", destination.display()), &error))?;
+        match whole.parent() {
+            Some(folder) if !is_directory(transfer, folder) => Err(missing(folder)),
+            _ => Ok(sources.iter().map(|source| (source.clone(), destination.clone())).collect()),
+        }
+    }
+}
+
+/// Returns true for a directory that is there, or will be by then.
+fn is_directory(transfer: &Transfer, path: &Path) -> bool {
+    let Ok(whole) = std::path::absolute(path) else { return false };
+    let to_be = || {
+        let mut items = transfer.state().items.iter();
+        items.any(|item| item.kind == ItemKind::Directory && item.destination.as_path() == whole)
+    };
+    path.is_dir() || to_be()
+}
+
+fn name_of(source: &Path) -> Result<OsString, Exit> {
+    if let Some(name) = source.file_name() {
+        return Ok(name.to_owned());
+    }
+    // Such as `.` or `..`.
+    let failed = |error: std::io::Error| io_exit(format!("find {}", source.display()), &error);
+    let whole = source.canonicalize().map_err(failed)?;
+    whole.file_name().map(ToOwned::to_owned).ok_or_else(|| {
+        Exit::new(Code::Usage, format!("{} has no name that a copy could get", source.display()))
+            .next("give the copy a name with --exact")
+    })
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Add {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    places: Places,
+}
+
+impl Add {
+    pub(super) fn run(self, desk: &Desk<'_>) -> Result<(), Exit> {
+        let id = self.which.id;
+        let mut transfer = desk.shelf.transfer(id).map_err(|error| exit_of(&error))?;
+        self.places.add_to(&mut transfer)?;
+        drop(transfer);
+        let seen = desk.shelf.look(id).map_err(|error| exit_of(&error))?;
+        desk.context.output.data(&View::of(&seen), View::content)
+    }
+}
