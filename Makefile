@@ -10,7 +10,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export SQLX_OFFLINE := true
 unexport DATABASE_URL
 
-.PHONY: demo test bench build fmt lint doc deny fuzz sqlx sqlx-check clean cargo
+.PHONY: demo test torture bench build fmt lint doc deny fuzz sqlx sqlx-check clean cargo
 
 # SERVE=1 leaves it running until Ctrl-C. DEMO_FLAGS: see `ebb-tests demo --help`.
 demo: build
@@ -21,6 +21,12 @@ test: fmt lint doc
 	cargo build --workspace --all-targets --locked
 	$(TARGET)/debug/ebb-tests tools
 	$(TARGET)/debug/ebb-tests test
+
+# Whatever goes wrong, nothing is lost; only builds that are not optimised have named fail points. TORTURE_FLAGS: see
+# `ebb-tests torture --help`.
+torture: cargo
+	cargo build --workspace --bins --locked
+	$(TARGET)/debug/ebb-tests torture --out $(TARGET)/torture $(TORTURE_FLAGS)
 
 # A second imagezip does without the SHA instructions, as on a processor that has none.
 bench: build

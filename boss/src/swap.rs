@@ -388,7 +388,9 @@ pub(crate) async fn note(
 }
 
 async fn commit(app: &App, tx: Transaction<'static, boss_db::Postgres>) -> Result<(), AppError> {
+    failpoints::hit("request.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
     app.changed.notify_waiters();
+    failpoints::hit("request.before-reply").map_err(AppError::internal)?;
     Ok(())
 }

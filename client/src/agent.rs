@@ -177,6 +177,8 @@ pub async fn run(boot: Boot, work_dir: &Path, stop: &CancellationToken) -> Resul
         },
         () = stop.cancelled() => return Ok(Ended::Asked),
     };
+    let used = |source| AgentError::Folder { folder: work_dir.to_owned(), source };
+    failpoints::hit("agent.registered").map_err(used)?;
     tracing::info!(node = %boot.node, epoch, "registered");
     let machine = Machine {
         identity: Identity { node: boot.node, epoch },

@@ -130,7 +130,9 @@ impl Draft {
     pub fn publish(self) -> Result<(), PackageError> {
         let Self { path, existing, folder, file } = self;
         let sync = |source| PackageError::Sync { path: path.clone(), source };
+        failpoints::hit("draft.written").map_err(sync)?;
         file.as_file().sync_all().map_err(sync)?;
+        failpoints::hit("draft.flushed").map_err(sync)?;
         let named = match existing {
             Existing::Replace => file.persist(&path),
             Existing::Keep => persist_new(file, &path),
@@ -139,7 +141,9 @@ impl Draft {
             io::ErrorKind::AlreadyExists => PackageError::Exists { path: path.clone() },
             _ => PackageError::Rename { path: path.clone(), source: error.error },
         })?;
-        File::open(&folder).and_then(|folder| folder.sync_all()).map_err(sync)
+        failpoints::hit("draft.renamed").map_err(sync)?;
+        File::open(&folder).and_then(|folder| folder.sync_all()).map_err(sync)?;
+        failpoints::hit("draft.durable").map_err(sync)
     }
 
     /// Makes the file so long, with a hole at its end.
@@ -232,6 +236,7 @@ impl ImageFile {
 
 impl FrameSink for ImageFile {
     fn put(&mut self, _record: FrameRecord, stored: &[u8]) -> io::Result<()> {
+        failpoints::hit("image.frame.begin")?;
         self.draft.write_all(stored)?;
         self.placement.push(self.end);
         let end = self.end.checked_add(ByteLen::of(stored));

@@ -383,6 +383,7 @@ impl<'a> Job<'a> {
         if found != expected {
             return Err(Failure::WrongRoot { found, expected });
         }
+        failpoints::hit("restore.proved").map_err(Failure::Flush)?;
         let ends_bytes = ends.write(self)?;
         Ok(self.report(body, ends_bytes, (write_ms, read_back_ms)))
     }
@@ -410,9 +411,12 @@ impl<'a> Job<'a> {
         if !self.options.fresh {
             self.invalidate(ends)?;
         }
+        failpoints::hit("restore.invalidated").map_err(Failure::Flush)?;
         self.free_blocks()?;
         let body = self.write_body(only)?;
+        failpoints::hit("restore.body.written").map_err(Failure::Flush)?;
         self.flush()?;
+        failpoints::hit("restore.body.flushed").map_err(Failure::Flush)?;
         Ok(body)
     }
 

@@ -6,6 +6,7 @@
 //! - [`disk`], [`tree`], [`edit`]: system disks made of files of this machine, and changes to them
 //! - [`judge`], [`dumpe2fs`]: whether two disks are equal, decided by programs that are not ours
 //! - [`demo`]: the main job once; [`mod@bench`]: our times against limits; [`suite`]: what `make test` runs
+//! - [`torture`]: what goes wrong, and that nothing is lost by it
 //! - [`cleanup`], [`processes`], [`tools`], [`talk`]: what all of them need
 
 pub mod bench;
@@ -21,4 +22,5 @@ pub mod site;
 pub mod suite;
 pub mod talk;
 pub mod tools;
+pub mod torture;
 pub mod tree;

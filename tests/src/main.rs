@@ -5,9 +5,9 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use ebb_tests::{bench, cleanup, demo, pg, processes, suite, talk, tools};
+use ebb_tests::{bench, cleanup, demo, pg, processes, suite, talk, tools, torture};
 
-/// Run the demo, the tests and the benchmark of Ebb
+/// Run the demo, the tests, the benchmark and the torture of Ebb
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -23,6 +23,8 @@ enum Action {
     Test(suite::Options),
     /// Measure, and compare with limits measured in the same run
     Bench(bench::Options),
+    /// Have everything go wrong that can, and see that nothing is lost
+    Torture(torture::Options),
     /// Use a private PostgreSQL
     Pg {
         #[command(subcommand)]
@@ -54,6 +56,9 @@ fn main() -> ExitCode {
         Action::Test(options) => suite::run(&options).map(u8::from),
         Action::Bench(options) => {
             tools::install_missing(&[]).and_then(|()| bench::run(&options)).map(|met| u8::from(!met))
+        }
+        Action::Torture(options) => {
+            tools::install_missing(&tools::TESTED_WITH).and_then(|()| torture::run(&options)).map(|ok| u8::from(!ok))
         }
         Action::Pg { command: PgAction::Run { home, schema, command } } => {
             run_with_database(&home, schema.as_deref(), &command)

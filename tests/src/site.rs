@@ -2,7 +2,7 @@
 //!
 //! Everything goes through the built programs and the HTTP interface. Dropping a site stops all of it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use boss_api::client::{ClientError, UserClient};
+use boss_api::client::{ClientError, ExperimentAction, UserClient};
 use boss_api::names::{ExperimentName, Name};
 use boss_api::user::{ExperimentView, JobView, NodeView, SwapPointView};
 use rustix::process::Signal;
@@ -39,6 +39,7 @@ pub struct Site {
     folder: PathBuf,
     programs: PathBuf,
     mark: String,
+    variables: Vec<(&'static str, OsString)>,
     listen: SocketAddr,
     agent_listen: SocketAddr,
     runtime: tokio::runtime::Runtime,
@@ -51,7 +52,20 @@ impl Site {
     /// # Errors
     /// When a part does not start.
     pub fn start(folder: &Path, options: &pg::Options) -> anyhow::Result<Self> {
+        Self::start_with(folder, options, Vec::new())
+    }
+
+    /// As [`Site::start`]; every program gets these variables, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(
+        folder: &Path,
+        options: &pg::Options,
+        variables: Vec<(&'static str, OsString)>,
+    ) -> anyhow::Result<Self> {
         let mut site = Self::prepare(folder, options)?;
+        site.variables = variables;
         site.start_boss()?;
         site.sign_in()?;
         Ok(site)
@@ -79,6 +93,7 @@ impl Site {
             database,
             programs,
             mark,
+            variables: Vec::new(),
             listen: free_address()?,
             agent_listen: free_address()?,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
@@ -140,6 +155,7 @@ impl Site {
         command.env("EBB_SERVER", self.url()).env("EBB_TOKEN_FILE", self.folder.join("token"));
         command.env("HOME", &self.folder).env(processes::MARK, &self.mark);
         command.env_remove("DATABASE_URL").env_remove("XDG_CONFIG_HOME").stdin(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -202,6 +218,22 @@ impl Site {
         let mut child = boss.take().context("boss does not run")?;
         child.kill().context("kill boss")?;
         child.wait().context("wait for boss").map(drop)
+    }
+
+    /// Returns whether boss ended by itself since it was started.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn boss_has_ended(&self) -> anyhow::Result<bool> {
+        let mut boss = self.boss.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = match &mut *boss {
+            Some(child) => child.try_wait().context("look at boss")?.is_some(),
+            None => true,
+        };
+        if ended {
+            *boss = None;
+        }
+        Ok(ended)
     }
 
     /// Returns the processes of a machine's agent and what it started.
@@ -376,6 +408,14 @@ impl Site {
     /// When boss does not answer.
     pub fn experiment(&self, name: &ExperimentName) -> Result<ExperimentView, ClientError> {
         self.runtime.block_on(self.client()?.experiment(name))
+    }
+
+    /// Asks for something to be done with an experiment.
+    ///
+    /// # Errors
+    /// When boss refuses, or does not answer: then it may have been asked all the same.
+    pub fn act(&self, name: &ExperimentName, action: ExperimentAction) -> Result<JobView, ClientError> {
+        self.runtime.block_on(self.client()?.act(name, action))
     }
 
     /// Returns what was saved of an experiment.

@@ -34,7 +34,8 @@ const NEEDED: [(&str, &str); 9] = [
 ];
 
 /// What only tests need: file systems, partition tables and formats made by programs that are not ours.
-pub const TESTED_WITH: [(&str, &str); 16] = [
+pub const TESTED_WITH: [(&str, &str); 17] = [
+    ("strace", "strace"),
     ("sfdisk", "fdisk"),
     ("sgdisk", "gdisk"),
     ("script", "bsdutils"),

@@ -108,7 +108,9 @@ pub(super) async fn begin(
             return Err(stale());
         }
     }
+    failpoints::hit("capture.begin.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
+    failpoints::hit("capture.begin.committed").map_err(AppError::internal)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -126,6 +128,7 @@ pub(super) async fn offer(
     let capture = streaming(&app, &agent, id, attempt).await?;
     let staging = Arc::clone(&app.staging);
     let frames = blocking(move || staging.lacking(capture.id, &offer.frames)).await?;
+    failpoints::hit("capture.offer.before-reply").map_err(AppError::internal)?;
     Ok(Json(Lacking { frames }))
 }
 
@@ -142,6 +145,7 @@ pub(super) async fn frame(
     blocking(move || staging.put_frame(capture.id, digest, &bytes)).await?;
     // It is stored; that it is said later makes the agent slower and loses nothing.
     app.pace.pass(len).await;
+    failpoints::hit("capture.frame.before-reply").map_err(AppError::internal)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -240,7 +244,9 @@ pub(super) async fn finish(
     capture.state.clone().apply(CaptureEvent::Receive).map_err(|_| stale())?;
     keeping::refer(&app, &mut tx, finished.digest).await?;
     captures::received(&mut tx, app.term, &capture, received).await?;
+    failpoints::hit("capture.received.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
+    failpoints::hit("capture.received.committed").map_err(AppError::internal)?;
     app.changed.notify_waiters();
     Ok(StatusCode::NO_CONTENT)
 }

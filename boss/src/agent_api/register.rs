@@ -66,7 +66,9 @@ pub(super) async fn register(
                 return Err(AppError::new(ErrorCode::WrongState, difference));
             }
             boots::register(&mut tx, boot.id, secret_hash, app.now()).await?;
+            failpoints::hit("register.before-commit").map_err(AppError::internal)?;
             tx.commit().await?;
+            failpoints::hit("register.committed").map_err(AppError::internal)?;
             app.changed.notify_waiters();
             Ok(Json(Registered { epoch: boot.epoch }))
         }

@@ -60,7 +60,9 @@ pub(super) async fn done(
     let expected = Content::of(&mut tx, &write).await?.root();
     if done.root == expected {
         end(&app, &mut tx, &write, WriteEvent::Done, WriteEnd { root: done.root, failure: None }).await?;
+        failpoints::hit("write.done.before-commit").map_err(AppError::internal)?;
         tx.commit().await?;
+        failpoints::hit("write.done.committed").map_err(AppError::internal)?;
         app.changed.notify_waiters();
         return Ok(StatusCode::NO_CONTENT);
     }

@@ -109,6 +109,7 @@ impl ProcessDriver {
             .create(true)
             .mode(0o600)
             .open(self.log.join(format!("{}.log", machine.name)))?;
+        failpoints::hit("power.before-start")?;
         let mut child = tokio::process::Command::new(&self.agent_program)
             .arg("--boot-parameters")
             .arg(&boot_file)
@@ -130,6 +131,7 @@ impl ProcessDriver {
         // Not reaped yet, so its entry exists even if it ended already.
         let stat = Stat::read(pid).ok_or_else(|| io::Error::other("the agent's entry in /proc cannot be read"))?;
         let agent = Agent { pid, start_time: stat.start_time };
+        failpoints::hit("power.started")?;
         write_whole(&folder.join("agent.pid"), &serde_json::to_vec(&agent).map_err(io::Error::other)?)?;
         write_whole(&folder.join("mode"), b"mfs")?;
         let (name, changed) = (machine.name.clone(), Arc::clone(&self.changed));

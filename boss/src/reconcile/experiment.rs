@@ -77,7 +77,9 @@ async fn begin_saving(app: &App, of: &[Node]) -> Result<(), AppError> {
     for node in &still {
         advance(app, &mut tx, node, NodeEvent::Capture, Epoch::Same).await?;
     }
+    failpoints::hit("saving.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
+    failpoints::hit("saving.committed").map_err(AppError::internal)?;
     app.changed.notify_waiters();
     Ok(())
 }
@@ -112,7 +114,9 @@ async fn release(app: &App, job: &Job, of: &[Node], settings: &Settings) -> Resu
             for node in of.iter().filter(releasable) {
                 plan_sanitize(app, &mut tx, node, job, settings).await?;
             }
+            failpoints::hit("release.before-commit").map_err(AppError::internal)?;
             tx.commit().await?;
+            failpoints::hit("release.committed").map_err(AppError::internal)?;
             app.changed.notify_waiters();
             crate::provenance::refresh(app, job.experiment).await
         }
@@ -203,7 +207,9 @@ async fn finish(app: &App, job: &Job, event: Option<ExperimentEvent>) -> Result<
     jobs::transition(&mut tx, app.term, job, done, None, app.now()).await?;
     let message = format!("{} of {} is done", boss_model::job::kind_word(job.kind), of.full_name());
     note(app, &mut tx, Some(of.id), job.node, "job.done", &message).await?;
+    failpoints::hit("job.done.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
+    failpoints::hit("job.done.committed").map_err(AppError::internal)?;
     app.changed.notify_waiters();
     crate::provenance::refresh(app, of.id).await
 }

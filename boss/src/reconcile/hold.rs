@@ -31,7 +31,9 @@ impl Doubt {
 pub(crate) async fn hold(app: &App, node: NodeId, doubt: Doubt) -> Result<(), AppError> {
     let mut tx = app.begin().await?;
     hold_within(app, &mut tx, node, doubt).await?;
+    failpoints::hit("node.held.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
+    failpoints::hit("node.held.committed").map_err(AppError::internal)?;
     app.changed.notify_waiters();
     Ok(())
 }

@@ -84,7 +84,9 @@ pub(super) async fn end_boot(app: &App, node: &Node, boot: &Boot, reason: &str) 
         }
     }
     note(app, &mut tx, None, Some(node.id), "boot.ended", &format!("{}: {reason}", node.name)).await?;
+    failpoints::hit("boot.ended.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
+    failpoints::hit("boot.ended.committed").map_err(AppError::internal)?;
     if let Err(error) = app.power.power_off(&machine(node)).await {
         power_failed(app, node, error).await?;
     }
@@ -118,7 +120,9 @@ async fn start(app: &App, node: &Node, settings: &Settings) -> Result<Mfs, AppEr
         expires_at: app.now() + settings.boot_timeout,
     };
     boots::add(&mut tx, new).await?;
+    failpoints::hit("boot.planned.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
+    failpoints::hit("boot.planned.committed").map_err(AppError::internal)?;
     let PowerConfig::Process { disks } = &node.power;
     let parameters = BootParameters {
         protocol: PROTOCOL,
@@ -191,7 +195,9 @@ pub(super) async fn dismiss(app: &App, node: &Node) -> Result<bool, AppError> {
     if let Some(boot) = boots::alive(&mut tx, node.id).await? {
         boots::end(&mut tx, boot.id).await?;
     }
+    failpoints::hit("boot.dismissed.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
+    failpoints::hit("boot.dismissed.committed").map_err(AppError::internal)?;
     match app.power.power_off(&machine(node)).await {
         Ok(()) => Ok(true),
         Err(error) => power_failed(app, node, error).await.map(|_| false),

@@ -84,7 +84,9 @@ async fn plan_load(app: &App, node: &Node, job: &Job) -> Result<(), AppError> {
         issue(app, &mut tx, node, disk, &wish).await?;
     }
     advance(app, &mut tx, node, NodeEvent::Load, Epoch::Same).await?;
+    failpoints::hit("node.load.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
+    failpoints::hit("node.load.committed").map_err(AppError::internal)?;
     app.changed.notify_waiters();
     Ok(())
 }
@@ -96,7 +98,9 @@ async fn loaded(app: &App, node: &Node) -> Result<(), AppError> {
     let of = experiments::virtual_node_on(&mut tx, node.id).await?.map(|virtual_node| virtual_node.experiment_id);
     advance(app, &mut tx, node, NodeEvent::Proved, Epoch::Same).await?;
     note(app, &mut tx, of, Some(node.id), "node.checked", &format!("{} was written and read back", node.name)).await?;
+    failpoints::hit("node.checked.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
+    failpoints::hit("node.checked.committed").map_err(AppError::internal)?;
     app.changed.notify_waiters();
     if let Some(of) = of {
         crate::provenance::refresh(app, of).await?;
@@ -138,7 +142,9 @@ async fn run_own_system(app: &App, node: &Node) -> Result<(), AppError> {
     }
     let mut tx = app.begin().await?;
     advance(app, &mut tx, node, NodeEvent::Booted, Epoch::Same).await?;
+    failpoints::hit("node.booted.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
+    failpoints::hit("node.booted.committed").map_err(AppError::internal)?;
     app.changed.notify_waiters();
     Ok(())
 }
@@ -148,7 +154,9 @@ async fn saved(app: &App, node: &Node) -> Result<(), AppError> {
     // Proved again inside the transaction that lets the machine go.
     prove_saved(&mut tx, node).await?;
     advance(app, &mut tx, node, NodeEvent::Saved, Epoch::Same).await?;
+    failpoints::hit("node.saved.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
+    failpoints::hit("node.saved.committed").map_err(AppError::internal)?;
     app.changed.notify_waiters();
     Ok(())
 }
@@ -225,7 +233,9 @@ async fn free(app: &App, node: &Node) -> Result<(), AppError> {
     nodes::detach(&mut tx, node.id).await?;
     advance(app, &mut tx, node, NodeEvent::Freed, Epoch::Same).await?;
     note(app, &mut tx, of, Some(node.id), "node.freed", &format!("{} was sanitized and is free", node.name)).await?;
+    failpoints::hit("node.freed.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
+    failpoints::hit("node.freed.committed").map_err(AppError::internal)?;
     app.changed.notify_waiters();
     Ok(())
 }

@@ -77,7 +77,9 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
             capture.state.clone().apply(CaptureEvent::Verify).map_err(AppError::internal)?;
             captures::verified(&mut tx, app.term, &capture, sig, app.now()).await?;
             say(app, &mut tx, &capture, "capture.verified", "was read back and is VERIFIED").await?;
+            failpoints::hit("capture.verified.before-commit").map_err(AppError::internal)?;
             tx.commit().await?;
+            failpoints::hit("capture.verified.committed").map_err(AppError::internal)?;
         }
         Verdict::Refuted(reason) => {
             tracing::error!(capture = %id, "verification failed: {reason}");
@@ -155,7 +157,8 @@ fn prove(
     if rebuilt.root != expected {
         return Verdict::Refuted(format!("the stored bytes give the root {}, not {expected}", rebuilt.root));
     }
-    let durable = out.flush().and_then(|()| out.get_ref().sync_all()).and_then(|()| digest_of(&sig));
+    let written = out.flush().and_then(|()| failpoints::hit("verify.signature.written"));
+    let durable = written.and_then(|()| out.get_ref().sync_all()).and_then(|()| digest_of(&sig));
     match durable {
         Ok((digest, _)) => Verdict::Proved(digest, sig),
         Err(error) => Verdict::Unreadable(format!("write {}: {error}", sig.display())),

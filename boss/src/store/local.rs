@@ -83,6 +83,7 @@ impl LocalStore {
         }
         let partial = Partial::new(self.partial.join(uuid::Uuid::now_v7().to_string()));
         let failed = || StoreError::io("write", &partial.path);
+        failpoints::hit("store.receive.begin").map_err(failed())?;
         let file = File::options().write(true).create_new(true).mode(0o400).open(&partial.path).map_err(failed())?;
         let mut file = tokio::fs::File::from_std(file);
         let (mut hash, mut total, mut buf) = (Sha256::new(), 0_u64, vec![0; COPY_BYTES]);
@@ -103,7 +104,9 @@ impl LocalStore {
         if found != digest {
             return Err(StoreError::WrongDigest { expected: digest, found });
         }
+        failpoints::hit("store.receive.written").map_err(failed())?;
         file.sync_all().await.map_err(failed())?;
+        failpoints::hit("store.receive.flushed").map_err(failed())?;
         drop(file);
         let store = self.clone();
         blocking(move || store.publish(digest, &partial.path)).await
@@ -116,6 +119,7 @@ impl LocalStore {
         make_private_dir(folder).map_err(StoreError::io("make the directory", folder))?;
         // Always: another writer may have made the folder and died before it was durable.
         sync_dir(&self.objects)?;
+        failpoints::hit("store.publish.before-rename").map_err(StoreError::io("name", &object))?;
         let put = match rustix::fs::renameat_with(CWD, file, CWD, &object, RenameFlags::NOREPLACE) {
             Ok(()) => Put::Stored,
             Err(rustix::io::Errno::EXIST) => {
@@ -124,7 +128,9 @@ impl LocalStore {
             }
             Err(error) => return Err(StoreError::io("name", &object)(error.into())),
         };
+        failpoints::hit("store.publish.renamed").map_err(StoreError::io("flush", folder))?;
         sync_dir(folder)?;
+        failpoints::hit("store.publish.durable").map_err(StoreError::io("flush", folder))?;
         Ok(put)
     }
 

@@ -195,8 +195,11 @@ impl Staging {
             return Ok(());
         }
         self.room_for(capture, &mut staged, len)?;
+        let failed = || StoreError::io("write", &self.path(capture, "zdi"));
+        failpoints::hit("staging.frame.begin").map_err(failed())?;
         let offset = staged.end;
-        staged.data.write_all_at(bytes, offset).map_err(StoreError::io("write", &self.path(capture, "zdi")))?;
+        staged.data.write_all_at(bytes, offset).map_err(failed())?;
+        failpoints::hit("staging.frame.before-index").map_err(failed())?;
         let mut record = [0; INDEX_RECORD];
         record[..32].copy_from_slice(digest.as_bytes());
         record[32..40].copy_from_slice(&offset.to_le_bytes());
@@ -207,6 +210,7 @@ impl Staging {
         staged.end += u64::from(len);
         staged.index_end += 44;
         staged.frames.insert(digest, Placed { offset, len });
+        failpoints::hit("staging.frame.stored").map_err(failed())?;
         Ok(())
     }
 
@@ -252,13 +256,16 @@ impl Staging {
         } else {
             copy_used(&staged.data, &places, contents, &path).map_err(failed())?
         };
+        failpoints::hit("staging.finish.written").map_err(failed())?;
         file.sync_all().map_err(failed())?;
+        failpoints::hit("staging.finish.flushed").map_err(failed())?;
         let (digest, bytes) = digest_of(&path).map_err(StoreError::io("read", &path))?;
         // Out of reach of a later attempt: from here on nobody writes to this file.
         let image = self.path(capture, &format!("image-{digest}"));
         staged.closed = true;
         self.all().remove(&capture);
         fs::rename(&path, &image).map_err(StoreError::io("name", &image))?;
+        failpoints::hit("staging.finish.renamed").map_err(failed())?;
         remove_if_there(&self.path(capture, "index"))?;
         let finished = Finished { digest, bytes, contents: identity, path: image };
         self.note(capture, &finished)?;
@@ -281,8 +288,11 @@ impl Staging {
         let write = || {
             let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
             file.write_all(&bytes)?;
+            failpoints::hit("staging.note.written")?;
             file.sync_all()?;
-            fs::rename(&partial, &path)
+            failpoints::hit("staging.note.before-rename")?;
+            fs::rename(&partial, &path)?;
+            failpoints::hit("staging.note.renamed")
         };
         write().map_err(StoreError::io("write", &path))?;
         sync_dir(&self.folder)
@@ -297,6 +307,7 @@ impl Staging {
         if store.head(finished.digest).await?.is_none() {
             store.put_file(finished.digest, &finished.path).await?;
         }
+        failpoints::hit("staging.handed-over").map_err(StoreError::io("hand over", &finished.path))?;
         Ok(())
     }
 

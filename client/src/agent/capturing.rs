@@ -128,6 +128,7 @@ async fn carry_out(
     }
     let program = child::find(&command.program).map_err(CaptureError::Command)?;
     let token = token_file(machine, order).map_err(|source| no_token(&machine.folder, source))?;
+    failpoints::hit("agent.capture.before-command").map_err(|source| no_token(&machine.folder, source))?;
     let mut process = Command::new(&program);
     process.arg("--boss-url").arg(&machine.boss_url);
     process.arg("--capture").arg(order.capture.to_string());
@@ -149,6 +150,7 @@ async fn carry_out(
             never = reporting => match never {},
         }
     };
+    let ended = ended.and_then(|ended| failpoints::hit("agent.capture.command-ended").map(|()| ended));
     let ended = ended.map_err(|source| CaptureError::Run { program, source })?;
     if ended.stopped {
         return if stop.is_cancelled() { Err(CaptureError::Cancelled) } else { Ok(WorkEnd::Superseded) };

@@ -153,6 +153,7 @@ async fn carry_out(
 ) -> Result<Option<Root>, WriteError> {
     let path = machine.disks.get(&order.disk).ok_or_else(|| WriteError::NoDisk(order.disk.clone()))?;
     let permit = VerifiedPermit::check(order, job, &machine.identity, &machine.boss_keys, path)?;
+    failpoints::hit("agent.write.permitted").map_err(WriteError::Thread)?;
     let shared = Arc::new(Shared::default());
     match provenance::check(order, &machine.base_keys, &machine.boss_keys)? {
         Wanted::Zeros => {
@@ -263,8 +264,10 @@ fn restore_disk(
     shared: &Shared,
 ) -> Result<Root, WriteError> {
     let writer = DiskWriter::open(permit)?;
+    failpoints::hit("agent.restore.opened").map_err(WriteError::Thread)?;
     let options = RestoreOptions { in_place: true, ..RestoreOptions::new(free) };
     let report = restore(chain, writer.disk(), &options, shared.control()).map_err(WriteError::Restore)?;
+    failpoints::hit("agent.restore.proved").map_err(WriteError::Thread)?;
     let expected = chain.manifest().target_root;
     if report.root == expected { Ok(report.root) } else { Err(WriteError::WrongRoot { found: report.root, expected }) }
 }
@@ -276,6 +279,7 @@ fn zero_disk(permit: &VerifiedPermit, shared: &Shared) -> Result<(), WriteError>
     let failed = |action, offset, len| move |source| WriteError::Zero { action, offset, len, source };
     let all = ByteRange { start: ByteOffset::ZERO, len };
     shared.begin_zeroing(len);
+    failpoints::hit("agent.zero.opened").map_err(failed("zero", all.start, all.len))?;
     for range in pieces(len, ZERO_STEP) {
         if shared.is_cancelled() {
             return Err(WriteError::Cancelled);
@@ -283,9 +287,11 @@ fn zero_disk(permit: &VerifiedPermit, shared: &Shared) -> Result<(), WriteError>
         disk.zero(range).map_err(failed("zero", range.start, range.len))?;
         shared.zeroed(range.len);
     }
+    failpoints::hit("agent.zero.written").map_err(failed("flush", all.start, all.len))?;
     disk.flush().map_err(failed("flush", all.start, all.len))?;
     disk.drop_cache(all).map_err(failed("drop from the cache", all.start, all.len))?;
-    read_zeros(disk, len, shared)
+    read_zeros(disk, len, shared)?;
+    failpoints::hit("agent.zero.read-back").map_err(failed("read back", all.start, all.len))
 }
 
 fn read_zeros(disk: &dyn DiskIo, len: ByteLen, shared: &Shared) -> Result<(), WriteError> {

@@ -43,6 +43,7 @@ pub(super) fn queue() -> (Queue, mpsc::Receiver<Frame>) {
 
 impl FrameSink for Queue {
     fn put(&mut self, record: FrameRecord, stored: &[u8]) -> io::Result<()> {
+        failpoints::hit("swapimage.frame.compressed")?;
         let frame = Frame { digest: record.digest, stored: stored.to_vec() };
         let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the frames are not sent any more");
         self.0.blocking_send(frame).map_err(gone)

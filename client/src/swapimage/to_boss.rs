@@ -94,7 +94,9 @@ fn parent_gone() -> Result<impl Future<Output = ()>, Exit> {
 
 async fn save(source: Source, opened: super::Opened, attempt: &Attempt) -> Result<(), Exit> {
     let Attempt { client, capture, attempt: number } = attempt;
+    failpoints::hit("swapimage.opened").map_err(|error| io_exit("begin the capture", &error))?;
     persist("begin the capture", Some(PATIENCE), || client.begin_capture(*capture, *number)).await?;
+    failpoints::hit("swapimage.begun").map_err(|error| io_exit("begin the capture", &error))?;
     let shared = Arc::new(Shared::default());
     let sent = AtomicU64::new(0);
     let (sink, frames) = queue();
@@ -124,9 +126,11 @@ async fn save(source: Source, opened: super::Opened, attempt: &Attempt) -> Resul
     let last = progress_of(&shared, &sent);
     let tell = || client.capture_progress(*capture, *number, &last);
     persist("report progress", Some(PATIENCE), tell).await.map_err(|error| refused(attempt, error))?;
+    failpoints::hit("swapimage.sent").map_err(|error| io_exit("finish the capture", &error))?;
     let wire = captured.contents.to_wire();
     let finish = || client.finish_capture(*capture, *number, wire.clone());
-    persist("finish the capture", Some(PATIENCE), finish).await.map_err(|error| refused(attempt, error))
+    persist("finish the capture", Some(PATIENCE), finish).await.map_err(|error| refused(attempt, error))?;
+    failpoints::hit("swapimage.finished").map_err(|error| io_exit("finish the capture", &error))
 }
 
 fn refused(attempt: &Attempt, error: ClientError) -> Exit {

@@ -202,6 +202,7 @@ impl Job<'_> {
     ) -> Result<(), Failure> {
         for run in self.plan().runs_in(first, end).filter(|run| run.content != Content::Free) {
             self.check_cancelled()?;
+            failpoints::hit("restore.body.run").map_err(Failure::Flush)?;
             let range = self.range_of(&run);
             let Worker { reader, found, gathered } = &mut *worker;
             match (reader.content(&run)?, compare) {

@@ -107,10 +107,13 @@ impl Ends {
                 }
             }
             job.flush()?;
+            failpoints::hit("restore.end.flushed").map_err(Failure::Flush)?;
         }
         if let Some(boot) = boot {
             job.write(boot, ByteOffset::ZERO)?;
+            failpoints::hit("restore.first-block.written").map_err(Failure::Flush)?;
             job.flush()?;
+            failpoints::hit("restore.first-block.flushed").map_err(Failure::Flush)?;
         }
         job.drop_cache()?;
         for part in self.tail.iter().chain(&self.head) {

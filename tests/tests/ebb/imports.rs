@@ -14,9 +14,10 @@ struct Rule {
     never: &'static [&'static str],
 }
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
+    Rule { name: "failpoints", may: &[], never: &["tokio", "reqwest", "axum", "sqlx"] },
     Rule { name: "sigs", may: &[], never: &["tokio", "reqwest", "axum", "sqlx"] },
-    Rule { name: "imagezip", may: &["sigs"], never: &["tokio", "reqwest", "axum", "sqlx"] },
+    Rule { name: "imagezip", may: &["failpoints", "sigs"], never: &["tokio", "reqwest", "axum", "sqlx"] },
     Rule {
         name: "fuzz-harness",
         may: &["imagezip", "boss-verify", "sigs"],
@@ -29,10 +30,10 @@ const RULES: [Rule; 11] = [
     Rule { name: "web", may: &["boss-api", "boss-model"], never: &["tokio", "reqwest", "axum", "sqlx"] },
     Rule {
         name: "boss",
-        may: &["boss-db", "boss-model", "boss-api", "boss-verify", "web", "sigs"],
+        may: &["boss-db", "boss-model", "boss-api", "boss-verify", "failpoints", "web", "sigs"],
         never: &["imagezip", "client", "reqwest"],
     },
-    Rule { name: "client", may: &["imagezip", "boss-api", "sigs"], never: &["axum", "sqlx"] },
+    Rule { name: "client", may: &["imagezip", "boss-api", "failpoints", "sigs"], never: &["axum", "sqlx"] },
     // End to end means from outside: through programs and the HTTP interface.
     Rule { name: "ebb-tests", may: &["boss-api", "sigs"], never: &["axum", "sqlx"] },
 ];

@@ -7,3 +7,4 @@ mod judging;
 mod kills;
 mod scene;
 mod seals;
+mod torture;

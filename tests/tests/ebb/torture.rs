@@ -1,0 +1,59 @@
+//! A bounded part of the torture run; `make torture` does all of it.
+
+use anyhow::ensure;
+use ebb_tests::torture::report::Row;
+use ebb_tests::torture::{failpoints, nospace, order, planted};
+use ebb_tests::{cleanup, suite};
+
+use crate::scene::alone;
+
+/// Every so many of the cases: no multiple of the number of faults, so that each is among them.
+const EVERY: usize = 22;
+
+fn judged(row: &Row) -> anyhow::Result<()> {
+    ensure!(row.ok(), "{} of {} found: {:#?}", row.found, row.expected, row.failures);
+    Ok(())
+}
+
+/// A folder for a test, removed when it is dropped and when a signal ends us.
+fn folder() -> anyhow::Result<(tempfile::TempDir, cleanup::Cleanup)> {
+    let folder = tempfile::Builder::new().prefix("ebb-torture-").tempdir()?;
+    let path = folder.path().to_path_buf();
+    Ok((folder, cleanup::Cleanup::new(move || drop(std::fs::remove_dir_all(path)))))
+}
+
+#[test]
+fn whatever_goes_wrong_at_a_named_place_every_disk_is_right_in_the_end() -> anyhow::Result<()> {
+    let _alone = alone();
+    let (folder, _removed) = folder()?;
+    let cases: Vec<_> = failpoints::all().into_iter().step_by(EVERY).collect();
+    judged(&failpoints::run(folder.path(), &cases, 2)?)
+}
+
+#[test]
+fn every_object_is_flushed_before_it_has_its_name_and_its_folder_after() -> anyhow::Result<()> {
+    let _alone = alone();
+    let (folder, _removed) = folder()?;
+    judged(&order::run(folder.path())?)
+}
+
+#[test]
+fn a_full_state_directory_holds_machines_and_harms_nothing() -> anyhow::Result<()> {
+    let _alone = alone();
+    let (folder, _removed) = folder()?;
+    match nospace::run(folder.path(), 4)? {
+        Some(row) => judged(&row),
+        None => suite::skip("a_full_state_directory_holds_machines_and_harms_nothing", "nothing may be mounted here"),
+    }
+}
+
+#[test]
+fn every_planted_bug_still_fits_the_code() -> anyhow::Result<()> {
+    let root = planted::workspace()?;
+    let bugs = planted::bugs(&root)?;
+    ensure!(bugs.len() >= 8, "only {} bugs are planted", bugs.len());
+    let refused: Vec<_> = bugs.iter().map(|bug| planted::refuses(bug, &root)).collect::<anyhow::Result<Vec<_>>>()?;
+    let refused: Vec<_> = refused.into_iter().flatten().collect();
+    ensure!(refused.is_empty(), "{}", refused.join("\n"));
+    Ok(())
+}
