@@ -49,7 +49,7 @@ impl App {
     /// # Errors
     /// [`boss_db::DbError::TermOver`]; what the database says.
     pub async fn begin(&self) -> boss_db::Outcome<Transaction<'static, Postgres>> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = boss_db::begin(&self.pool).await?;
         term::fence(&mut tx, self.term).await?;
         Ok(tx)
     }

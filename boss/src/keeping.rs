@@ -50,7 +50,7 @@ pub(crate) async fn refer(app: &App, tx: &mut PgConnection, digest: Digest) -> R
 /// # Errors
 /// When another boss rules; when the store or the database fails.
 pub(crate) async fn remove_unreferenced(app: &App, digest: Digest) -> Result<bool, AppError> {
-    let mut tx = app.pool.begin().await.map_err(boss_db::DbError::from)?;
+    let mut tx = boss_db::begin(&app.pool).await?;
     term::fence_alone(&mut tx, app.term).await?;
     if objects::is_referenced(&mut tx, digest).await? {
         return Ok(false);

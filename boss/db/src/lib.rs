@@ -3,6 +3,7 @@
 //!
 //! Queries are checked against the migrations while compiling; `.sqlx/` holds what that needs without a database.
 
+mod begin;
 pub mod boots;
 pub mod captures;
 mod columns;
@@ -24,6 +25,7 @@ pub mod users;
 pub mod views;
 pub mod writes;
 
+pub use begin::begin;
 pub use error::{DbError, Outcome};
 pub use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 

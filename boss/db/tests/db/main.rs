@@ -1,3 +1,4 @@
 //! Queries on a real database.
 
+mod begin;
 mod people;
