@@ -75,7 +75,7 @@ impl Scale {
 pub fn main(options: &Options) -> anyhow::Result<u8> {
     tools::install_missing(&[])?;
     let out = make_room(&options.out)?;
-    let site = Site::start(&out, &pg::Options { durable: true, password: None })?;
+    let site = Site::start(&out, &pg::Options { durable: true, ..pg::Options::default() })?;
     let scale = if options.small { Scale::SMALL } else { Scale::FULL };
     let ran = Demo::new(&site, scale).and_then(|demo| demo.run(options.flip_byte));
     let report = match &ran {

@@ -30,14 +30,17 @@ pub struct Options {
     pub durable: bool,
     /// A password to ask for; none: whoever may enter the folder may connect.
     pub password: Option<String>,
+    /// A folder that is there to hold what it stores, instead of where that is by itself.
+    pub data: Option<PathBuf>,
 }
 
 /// A running server; dropping it stops it and removes what it stored.
 #[derive(Debug)]
 pub struct Server {
-    sockets: PathBuf,
-    log: PathBuf,
+    place: Place,
+    durable: bool,
     password: Option<String>,
+    child: Arc<Mutex<Child>>,
     _cleanup: Cleanup,
 }
 
@@ -61,7 +64,7 @@ impl Server {
         fs::create_dir_all(home).with_context(|| format!("make {}", home.display()))?;
         let home = home.canonicalize().with_context(|| format!("find {}", home.display()))?;
         remove_leftovers(&home);
-        let place = Place::make(&home)?;
+        let place = Place::make(&home, options.data.as_deref())?;
         initialize(&programs, &place, options)?;
         let child = launch(&programs, &place, options.durable)?;
         let child = Arc::new(Mutex::new(child));
@@ -72,15 +75,25 @@ impl Server {
                 place.remove();
             }
         });
-        let server = Self {
-            sockets: place.sockets.clone(),
-            log: place.folder.join("log"),
-            password: options.password.clone(),
-            _cleanup: cleanup,
-        };
-        server.wait_ready(&programs, &child)?;
+        let (durable, password) = (options.durable, options.password.clone());
+        let server = Self { place, durable, password, child, _cleanup: cleanup };
+        server.wait_ready(&programs)?;
         server.create_database(&programs, "ebb")?;
         Ok(server)
+    }
+
+    /// Starts it again if it ended by itself, and returns once it answers.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn keep(&self) -> anyhow::Result<()> {
+        let programs = programs().context("PostgreSQL is not installed any more")?;
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        if child.try_wait()?.is_some() {
+            *child = launch(&programs, &self.place, self.durable)?;
+        }
+        drop(child);
+        self.wait_ready(&programs)
     }
 
     /// Returns the address of a database of this server.
@@ -92,7 +105,7 @@ impl Server {
     /// Returns the address of a database for somebody: `user` or `user:password`.
     pub fn url_as(&self, who: &str, database: &str) -> String {
         // A folder's name is letters, digits and a few more; only what means something in an address is escaped.
-        let folder = self.sockets.display().to_string();
+        let folder = self.place.sockets.display().to_string();
         let escaped = folder.replace('%', "%25").replace('&', "%26").replace('#', "%23").replace('+', "%2B");
         format!("postgres://{who}@localhost/{database}?host={}", escaped.replace(' ', "%20"))
     }
@@ -129,19 +142,20 @@ impl Server {
         if let Some(password) = &self.password {
             command.env("PGPASSWORD", password);
         }
-        let command = command.args(["-U", USER, "-p", "5432", "-h"]).arg(&self.sockets).arg(name).current_dir("/");
+        let command =
+            command.args(["-U", USER, "-p", "5432", "-h"]).arg(&self.place.sockets).arg(name).current_dir("/");
         tools::run(command).with_context(|| format!("make the database {name}"))
     }
 
-    fn wait_ready(&self, programs: &Path, child: &Mutex<Child>) -> anyhow::Result<()> {
+    fn wait_ready(&self, programs: &Path) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let mut probe = Command::new(programs.join("pg_isready"));
-            probe.args(["-q", "-U", USER, "-d", "postgres", "-p", "5432", "-t", "5", "-h"]).arg(&self.sockets);
+            probe.args(["-q", "-U", USER, "-d", "postgres", "-p", "5432", "-t", "5", "-h"]).arg(&self.place.sockets);
             if probe.current_dir("/").status().context("run pg_isready")?.success() {
                 return Ok(());
             }
-            let ended = child.lock().unwrap_or_else(PoisonError::into_inner).try_wait()?;
+            let ended = self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait()?;
             if let Some(status) = ended {
                 bail!("PostgreSQL ended with {status} while starting; its log ends:\n{}", self.log_tail());
             }
@@ -155,9 +169,14 @@ impl Server {
         }
     }
 
+    /// Returns what it wrote to its log.
+    pub fn log(&self) -> String {
+        let text = fs::read(self.place.folder.join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     fn log_tail(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let text = self.log();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(12)..].join("\n")
     }
@@ -166,15 +185,16 @@ impl Server {
 /// Where a server keeps its things, and as whom it runs.
 #[derive(Clone, Debug)]
 struct Place {
-    /// Everything: `data`, `log`.
+    /// Everything: `log`, and `data` unless that is elsewhere.
     folder: PathBuf,
+    data: PathBuf,
     sockets: PathBuf,
     note: PathBuf,
     owner: Option<(u32, u32)>,
 }
 
 impl Place {
-    fn make(home: &Path) -> anyhow::Result<Self> {
+    fn make(home: &Path, data: Option<&Path>) -> anyhow::Result<Self> {
         let owner = if tools::is_root() { Some(user_id("postgres")?) } else { None };
         let inside = home.join("postgresql");
         let short = inside.as_os_str().len() + "/sockets".len() <= MAX_SOCKET_FOLDER;
@@ -186,17 +206,24 @@ impl Place {
         };
         let sockets = if short || owner.is_some() { folder.join("sockets") } else { fresh("/tmp")? };
         let note = home.join(NOTE);
-        let place = Self { folder, sockets, note, owner };
+        let data = data.map_or_else(|| folder.join("data"), Path::to_path_buf);
+        let place = Self { folder, data, sockets, note, owner };
         fs::write(&place.note, format!("{}\n{}\n", place.folder.display(), place.sockets.display()))
             .with_context(|| format!("write {}", place.note.display()))?;
         fs::create_dir_all(&place.sockets).with_context(|| format!("make {}", place.sockets.display()))?;
-        for path in [&place.folder, &place.sockets] {
+        let own = [&place.folder, &place.sockets].into_iter().chain(place.data.exists().then_some(&place.data));
+        for path in own {
             fs::set_permissions(path, Permissions::from_mode(0o700))?;
             if let Some((user, group)) = place.owner {
                 chown(path, Some(user), Some(group)).with_context(|| format!("give {} away", path.display()))?;
             }
         }
         Ok(place)
+    }
+
+    /// Whether what is stored is where somebody else said.
+    fn is_elsewhere(&self) -> bool {
+        !self.data.starts_with(&self.folder)
     }
 
     /// A program of PostgreSQL, run as whom the server belongs to, in a folder it may enter.
@@ -249,10 +276,14 @@ pub fn user_id(name: &str) -> anyhow::Result<(u32, u32)> {
 
 fn initialize(programs: &Path, place: &Place, options: &Options) -> anyhow::Result<()> {
     let mut command = place.command(&programs.join("initdb"));
-    command.args(["-U", USER, "-E", "UTF8", "--locale=C", "-D"]).arg(place.folder.join("data"));
+    command.args(["-U", USER, "-E", "UTF8", "--locale=C", "-D"]).arg(&place.data);
     command.arg("-A").arg(if options.password.is_some() { "scram-sha-256" } else { "trust" });
     if !options.durable {
         command.arg("--no-sync");
+    }
+    if options.data.is_some() {
+        // On a small file system the log is small, too.
+        command.arg("--wal-segsize=1");
     }
     if let Some(password) = &options.password {
         let file = place.folder.join("password");
@@ -267,10 +298,15 @@ fn initialize(programs: &Path, place: &Place, options: &Options) -> anyhow::Resu
 }
 
 fn launch(programs: &Path, place: &Place, durable: bool) -> anyhow::Result<Child> {
-    let log = fs::File::create(place.folder.join("log")).context("make PostgreSQL's log")?;
+    let log = fs::File::options().append(true).create(true).open(place.folder.join("log"));
+    let log = log.context("make PostgreSQL's log")?;
     let mut command = place.command(&programs.join("postgres"));
-    command.arg("-D").arg(place.folder.join("data")).arg("-k").arg(&place.sockets).args(["-h", "", "-p", "5432"]);
+    command.arg("-D").arg(&place.data).arg("-k").arg(&place.sockets).args(["-h", "", "-p", "5432"]);
     command.args(["-c", "max_connections=200", "-c", "shared_buffers=64MB"]);
+    if place.is_elsewhere() {
+        // Every piece of its log is a new file, which needs room.
+        command.args(["-c", "wal_recycle=off"]);
+    }
     if !durable {
         command.args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]);
     }

@@ -1,24 +1,29 @@
-//! A state directory on a nearly full file system, at many sizes: every swap-out and swap-in is done, or held with a
-//! reason that speaks of room; nothing saved earlier is harmed; and when room is made it goes on.
+//! Nearly full file systems, at many sizes. With the state directory on one, every swap-out and swap-in is done, or held
+//! with a reason that speaks of room; with the database on one, nothing moves. Nothing saved earlier is harmed, and when
+//! room is made it goes on.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::json;
 
 use super::report::{Method, Row};
 use super::rows;
-use super::turnover::{Trouble, Turn, Turnover};
+use super::turnover::{Moment, Trouble, Turn, Turnover};
 use crate::cleanup::Cleanup;
-use crate::{talk, tools};
+use crate::{pg, talk, tools};
 
 /// The size of the file system.
 const BYTES: u64 = 256 << 20;
-/// The room with which a cycle is sure to go through.
+/// The room with which a cycle is sure to go through: of the state directory, and of the database.
 const ENOUGH: u64 = 18 << 20;
+const ENOUGH_ROWS: u64 = 2 << 20;
+/// How long a database has no room.
+const STANDSTILL: Duration = Duration::from_secs(3);
 /// How exactly room is taken.
 const STEP: u64 = 16 << 10;
 /// How many captures are looked at.
@@ -96,56 +101,122 @@ pub fn unmount(folder: &Path) {
     let _not_mounted = tools::output(tools::program("umount").arg("-l").arg(folder));
 }
 
-/// Takes turns with so many amounts of room, from none to enough. Returns nothing where no file system may be mounted.
+/// Takes turns with so many amounts of room, from none to enough; then a part of that with a database that has little.
+/// Returns nothing where no file system may be mounted.
 ///
 /// # Errors
-/// When the site does not start.
+/// When a site does not start.
 pub fn run(folder: &Path, sizes: u64) -> anyhow::Result<Option<Row>> {
     let began = Instant::now();
-    let state = folder.join("site/state");
-    let Some(small) = Small::mount(&folder.join("small.img"), &state)? else { return Ok(None) };
+    let Some((store, mut failures)) = full_store(&folder.join("store"), sizes)? else { return Ok(None) };
+    let rows = sizes.div_ceil(5);
+    let Some((database, more_failures)) = full_database(&folder.join("database"), rows)? else { return Ok(None) };
+    failures.extend(more_failures);
+    let mut more = serde_json::Map::new();
+    more.insert("store_ran_out".into(), json!(store.ran_out));
+    more.insert("database_sizes".into(), json!(rows));
+    more.insert("database_ran_out".into(), json!(database.ran_out));
+    let (tried, found) = (sizes + rows, store.well + database.well);
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(Some(Row { method: Method::Nospace, tried, found, expected: tried, seconds, failures, more }))
+}
+
+/// How many amounts of room ended well, and with how many there was too little.
+#[derive(Debug, Default)]
+struct Ends {
+    well: u64,
+    ran_out: u64,
+}
+
+impl Ends {
+    /// Tries amounts of room until one does not end well.
+    fn of(
+        (sizes, enough): (u64, u64),
+        mut squeeze: impl FnMut(u64) -> anyhow::Result<(bool, String)>,
+    ) -> (Self, Vec<String>) {
+        let mut ends = Self::default();
+        for size in 0..sizes {
+            let room = enough * size / sizes;
+            match squeeze(room) {
+                Ok((ran_out, shown)) => {
+                    talk::say(format!("[{}/{sizes}] {} KiB: {shown}", size + 1, room >> 10));
+                    ends.well += 1;
+                    ends.ran_out += u64::from(ran_out);
+                }
+                Err(error) => return (ends, vec![format!("with {room} bytes: {error:#}")]),
+            }
+        }
+        (ends, Vec::new())
+    }
+}
+
+fn full_store(folder: &Path, sizes: u64) -> anyhow::Result<Option<(Ends, Vec<String>)>> {
+    fs::create_dir_all(folder)?;
+    let Some(small) = Small::mount(&folder.join("small.img"), &folder.join("site/state"))? else { return Ok(None) };
     let mut turnover = Turnover::start(folder)?;
-    // Both have something saved that must not be harmed.
+    both_saved(&mut turnover)?;
+    Ok(Some(Ends::of((sizes, ENOUGH), |room| {
+        let mut all = Trouble::default();
+        for turn in [Turn::FirstOut, Turn::FirstIn] {
+            small.leave(room)?;
+            let trouble = turnover.turn_with(turn, |_, moment| {
+                let Moment::Asked(why) = moment else { return Ok(()) };
+                let spoken = ["room", "space", "full"].iter().any(|word| why.contains(word));
+                ensure!(spoken, "the reason does not speak of room: {why}");
+                small.relieve()
+            });
+            all.add(trouble.with_context(|| format!("in {turn:?}"))?);
+            rows::check(turnover.site(), ALL)?;
+        }
+        small.relieve()?;
+        Ok((all != Trouble::default(), shown(&all)))
+    })))
+}
+
+fn full_database(folder: &Path, sizes: u64) -> anyhow::Result<Option<(Ends, Vec<String>)>> {
+    fs::create_dir_all(folder)?;
+    // Where the user that PostgreSQL runs as may go.
+    let place = tempfile::Builder::new().prefix("ebb-pg-").tempdir_in("/var/tmp")?;
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o711))?;
+    let Some(small) = Small::mount(&folder.join("small.img"), &place.path().join("small"))? else { return Ok(None) };
+    let data = place.path().join("small/data");
+    fs::create_dir(&data)?;
+    let mut turnover = Turnover::start_with(folder, &pg::Options { data: Some(data), ..pg::Options::default() })?;
+    both_saved(&mut turnover)?;
+    let ends = Ends::of((sizes, ENOUGH_ROWS), |room| {
+        let (mut all, mut ran_out) = (Trouble::default(), false);
+        for turn in [Turn::FirstOut, Turn::FirstIn] {
+            let said = turnover.site().database().log().len();
+            // The rest of the present piece of its log would be room of its own.
+            rows::query(turnover.site(), "SELECT pg_switch_wal()")?;
+            small.leave(room)?;
+            let (began, mut relieved) = (Instant::now(), false);
+            let trouble = turnover.turn_with(turn, |site, _| {
+                if !relieved && began.elapsed() > STANDSTILL {
+                    relieved = true;
+                    ran_out |= site.database().log()[said..].contains("No space left");
+                    small.relieve()?;
+                    // Without room for its log it ends.
+                    site.database().keep()?;
+                }
+                Ok(())
+            });
+            all.add(trouble.with_context(|| format!("in {turn:?}"))?);
+            rows::check(turnover.site(), ALL)?;
+        }
+        small.relieve()?;
+        Ok((ran_out, shown(&all)))
+    });
+    drop(turnover);
+    Ok(Some(ends))
+}
+
+/// A cycle with enough room: both have something saved that must not be harmed.
+fn both_saved(turnover: &mut Turnover) -> anyhow::Result<()> {
     for turn in Turn::ALL {
         turnover.turn(turn)?;
     }
-    let (mut well, mut full, mut failures) = (0, 0, Vec::new());
-    for size in 0..sizes {
-        let room = ENOUGH * size / sizes;
-        match squeeze(&mut turnover, &small, room) {
-            Ok(trouble) => {
-                talk::say(format!("[{}/{sizes}] {} KiB: {}", size + 1, room >> 10, shown(&trouble)));
-                well += 1;
-                full += u64::from(trouble != Trouble::default());
-            }
-            Err(error) => {
-                failures.push(format!("with {room} bytes: {error:#}"));
-                break;
-            }
-        }
-    }
-    let mut more = serde_json::Map::new();
-    more.insert("ran_out_of_room".into(), json!(full));
-    let seconds = began.elapsed().as_secs_f64();
-    Ok(Some(Row { method: Method::Nospace, tried: sizes, found: well, expected: sizes, seconds, failures, more }))
-}
-
-/// The first experiment leaves and comes back with little room, each time until something asks for more.
-fn squeeze(turnover: &mut Turnover, small: &Small, room: u64) -> anyhow::Result<Trouble> {
-    let mut all = Trouble::default();
-    for turn in [Turn::FirstOut, Turn::FirstIn] {
-        small.leave(room)?;
-        let trouble = turnover.turn_with(turn, |trouble| {
-            let why = trouble.held.last().or(trouble.refused.last()).context("a person is asked for nothing")?;
-            let spoken = ["room", "space", "full"].iter().any(|word| why.contains(word));
-            ensure!(spoken, "the reason does not speak of room: {why}");
-            small.relieve()
-        });
-        all.add(trouble.with_context(|| format!("in {turn:?}"))?);
-        rows::check(turnover.site(), ALL)?;
-    }
-    small.relieve()?;
-    Ok(all)
+    Ok(())
 }
 
 fn shown(trouble: &Trouble) -> String {

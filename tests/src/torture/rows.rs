@@ -19,9 +19,7 @@ const STORED: &str = "SELECT id, encode(zdi_digest, 'hex') FROM captures
 /// # Errors
 /// When one is not.
 pub fn check(site: &Site, newest: u32) -> anyhow::Result<()> {
-    let psql = pg::programs().context("PostgreSQL is not installed any more")?.join("psql");
-    let query = format!("{STORED}{newest}");
-    let text = tools::output(Command::new(psql).args(["-X", "-A", "-t", "-c", &query]).arg(site.database_url()))?;
+    let text = query(site, &format!("{STORED}{newest}"))?;
     for line in text.lines().filter(|line| !line.is_empty()) {
         let (capture, digest) = line.split_once('|').with_context(|| format!("psql says {line:?}"))?;
         let path = object(site, digest);
@@ -32,6 +30,15 @@ pub fn check(site: &Site, newest: u32) -> anyhow::Result<()> {
         ensure!(found == digest, "the object {digest} of capture {capture} has the digest {found}");
     }
     Ok(())
+}
+
+/// Asks the database of a site.
+///
+/// # Errors
+/// When it does not answer.
+pub fn query(site: &Site, query: &str) -> anyhow::Result<String> {
+    let psql = pg::programs().context("PostgreSQL is not installed any more")?.join("psql");
+    tools::output(Command::new(psql).args(["-X", "-A", "-t", "-c", query]).arg(site.database_url()))
 }
 
 fn object(site: &Site, digest: &str) -> PathBuf {

@@ -62,6 +62,15 @@ impl Turn {
     }
 }
 
+/// When something may be done while a turn is taken.
+#[derive(Clone, Copy, Debug)]
+pub enum Moment<'a> {
+    /// Nobody is asked for anything.
+    Looking,
+    /// A person has to decide, for this reason; "retry" is said next.
+    Asked(&'a str),
+}
+
 /// What it took to come to the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trouble {
@@ -109,10 +118,18 @@ impl Turnover {
     /// # Errors
     /// When something does not work although nothing was made to go wrong.
     pub fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(folder, &pg::Options::default())
+    }
+
+    /// As [`Turnover::start`], on such a database.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(folder: &Path, database: &pg::Options) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)?;
         let arming = Arming::new(&folder.join("failpoints"))?;
         let variables = vec![(VARIABLE, arming.path().into())];
-        let site = Site::start_with(&folder.join("site"), &pg::Options::default(), variables)?;
+        let site = Site::start_with(&folder.join("site"), database, variables)?;
         site.boss(&["admin", "project", "add", "other"])?;
         let mut clean: BTreeMap<_, _> = DISKS.into_iter().map(|(disk, blocks)| (disk, Ledger::zeros(blocks))).collect();
         let base = folder.join("base.img");
@@ -156,23 +173,23 @@ impl Turnover {
     /// # Errors
     /// When it does not come to its end, or a disk does not hold what it must.
     pub fn turn(&mut self, turn: Turn) -> anyhow::Result<Trouble> {
-        self.turn_with(turn, |_| Ok(()))
+        self.turn_with(turn, |_, _| Ok(()))
     }
 
-    /// As [`Turnover::turn`]; `relief` is called whenever a person has to decide, before "retry" is said.
+    /// As [`Turnover::turn`]; `meanwhile` is called again and again until it is over.
     ///
     /// # Errors
-    /// As there, and when `relief` fails.
+    /// As there, and when `meanwhile` fails.
     pub fn turn_with(
         &mut self,
         turn: Turn,
-        mut relief: impl FnMut(&Trouble) -> anyhow::Result<()>,
+        mut meanwhile: impl FnMut(&Site, Moment<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<Trouble> {
         let action = turn.action();
         if action == ExperimentAction::SwapOut {
             self.work(turn.tenant())?;
         }
-        let trouble = self.carry_out(turn.tenant(), action, &mut relief)?;
+        let trouble = self.carry_out(turn.tenant(), action, &mut meanwhile)?;
         self.judge((action == ExperimentAction::SwapIn).then_some(turn.tenant()))?;
         Ok(trouble)
     }
@@ -202,7 +219,7 @@ impl Turnover {
         &self,
         tenant: usize,
         action: ExperimentAction,
-        relief: &mut dyn FnMut(&Trouble) -> anyhow::Result<()>,
+        meanwhile: &mut dyn FnMut(&Site, Moment<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<Trouble> {
         let name = &self.tenants[tenant].name;
         let (from, to) = match action {
@@ -213,6 +230,7 @@ impl Turnover {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.keep_boss(&mut trouble)?;
+            meanwhile(&self.site, Moment::Looking)?;
             // Whatever the answers are: only what boss shows counts, since an answer may be lost.
             match self.site.experiment(name) {
                 Ok(view) if view.state == to && view.job.is_none() => return Ok(trouble),
@@ -220,15 +238,17 @@ impl Turnover {
                     if let Err(error) = self.site.act(name, action)
                         && let Some(code) = error.code()
                     {
-                        trouble.refused.push(format!("{code:?}: {error}"));
+                        let why = format!("{code:?}: {error}");
+                        meanwhile(&self.site, Moment::Asked(&why))?;
+                        trouble.refused.push(why);
                         ensure!(trouble.refused.len() <= RETRIES, "refused again and again: {:#?}", trouble.refused);
-                        relief(&trouble)?;
                     }
                 }
                 Ok(view) if view.state == ExperimentState::Held => {
-                    trouble.held.push(reasons(&view)?);
+                    let why = reasons(&view)?;
+                    meanwhile(&self.site, Moment::Asked(&why))?;
+                    trouble.held.push(why);
                     ensure!(trouble.held.len() <= RETRIES, "held again and again: {:#?}", trouble.held);
-                    relief(&trouble)?;
                     drop(self.site.act(name, ExperimentAction::Retry));
                 }
                 Ok(_) | Err(_) => {}

@@ -48,7 +48,7 @@ fn a_missing_database_and_a_wrong_password_are_said() -> anyhow::Result<()> {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
     let secret = "hunter2-and-more";
-    let options = pg::Options { durable: false, password: Some(secret.into()) };
+    let options = pg::Options { password: Some(secret.into()), ..pg::Options::default() };
     let site = Site::prepare(&folder.path().join("site"), &options)?;
 
     let wrong = site.database().url_as("ebb:not-the-password", "ebb");

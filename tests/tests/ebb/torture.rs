@@ -8,7 +8,7 @@ use ebb_tests::{cleanup, suite};
 use crate::scene::alone;
 
 /// Every so many of the cases: no multiple of the number of faults, so that each is among them.
-const EVERY: usize = 22;
+const EVERY: usize = 32;
 
 fn judged(row: &Row) -> anyhow::Result<()> {
     ensure!(row.ok(), "{} of {} found: {:#?}", row.found, row.expected, row.failures);
@@ -41,7 +41,7 @@ fn every_object_is_flushed_before_it_has_its_name_and_its_folder_after() -> anyh
 fn a_full_state_directory_holds_machines_and_harms_nothing() -> anyhow::Result<()> {
     let _alone = alone();
     let (folder, _removed) = folder()?;
-    match nospace::run(folder.path(), 4)? {
+    match nospace::run(folder.path(), 2)? {
         Some(row) => judged(&row),
         None => suite::skip("a_full_state_directory_holds_machines_and_harms_nothing", "nothing may be mounted here"),
     }
