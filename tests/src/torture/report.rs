@@ -100,7 +100,8 @@ impl Report {
             // Writing to a string does not fail.
             let _ = writeln!(text, "{name:<12} {tried:>8} {found:>8} {expected:>8} {seconds:>9.1}{well}");
             for failure in &row.failures {
-                let _ = writeln!(text, "  {failure}");
+                // The rest, logs above all, is in the report.
+                let _ = writeln!(text, "  {}", failure.lines().next().unwrap_or_default());
             }
         }
         text
