@@ -169,7 +169,8 @@ pub async fn request_terminate(app: &App, experiment: ExperimentId, by: UserId) 
             }
             Some(NodeStep::Reserved | NodeStep::Restoring | NodeStep::Checked) => {
                 void_open(app, &mut tx, &node, &[WritePurpose::Load, WritePurpose::Restore]).await?;
-                advance(app, &mut tx, &node, NodeEvent::Abandon, Epoch::Same).await?;
+                // An agent that still fetches would write after the disk was sanitized: it is of other hands from now on.
+                advance(app, &mut tx, &node, NodeEvent::Abandon, Epoch::Next).await?;
             }
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use boss::swap::{request_retry, request_swap_out, request_terminate};
+use boss::swap::{request_retry, request_swap_in, request_swap_out, request_terminate};
 use boss_api::ErrorCode;
 use boss_api::ids::ExperimentId;
 use boss_api::user::{ExperimentState, JobState};
@@ -176,4 +176,28 @@ async fn a_boss_started_again_takes_up_what_arrived(pool: PgPool) {
     std::fs::write(&index, &whole[..whole.len() - 3]).unwrap();
     let torn = boss::store::Staging::open(site.state.path(), Arc::clone(&site.app.room)).unwrap();
     assert_eq!(torn.lacking(order.capture, &frames).unwrap(), [*frames.last().unwrap()]);
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn what_is_loaded_when_the_experiment_ends_is_switched_off_before_its_disk_is_sanitized(pool: PgPool) {
+    let site = Site::new(pool).await;
+    for node in ["pc1", "pc2"] {
+        site.add_node(node).await;
+    }
+    let id = site.add_experiment("e", true, &["a", "b"]).await;
+    request_swap_in(&site.app, id, site.user).await.unwrap();
+    // It has its permit, and fetches an image: its disk is not open yet, and would be in a while.
+    let fetching = site.agent("pc1", 0).await;
+    fetching.task().await;
+    let other = site.agent("pc2", 0).await;
+    assert_eq!(code(other.with_another_secret().register().await), ErrorCode::NotAllowed);
+    site.until_held("pc2").await;
+
+    let end = request_terminate(&site.app, id, site.user).await.unwrap();
+    let agent = site.agent("pc1", 1).await;
+    assert_eq!(code(fetching.poll().await), ErrorCode::Stale);
+    agent.write_all().await;
+    site.agent("pc2", 1).await.write_all().await;
+    site.until_job(end, JobState::Done).await;
+    site.until_node("pc1", NodeStep::Free).await;
 }
