@@ -6,6 +6,7 @@
 //! - [`order`], [`crashstates`]: flushes that are missing, seen in a [`trace`], and what a crash may then leave
 //! - [`nospace`]: full file systems
 //! - [`planted`]: bugs in the code, and that they are caught
+//! - [`mod@crate::model`]: the protocol, explored
 //! - [`uploads`], [`commands`]: what else programs do durably
 //! - [`mod@report`]: the account
 
@@ -31,7 +32,7 @@ use std::time::Instant;
 use anyhow::Context;
 
 use self::report::{Method, Report, Row};
-use crate::{pg, processes, site, talk};
+use crate::{model, pg, processes, site, talk};
 
 /// How to torture.
 #[derive(Clone, Debug, clap::Args)]
@@ -65,9 +66,10 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     let out = options.out.canonicalize()?;
     let asked = |method: &Method| options.only.is_empty() || options.only.contains(method);
     let mut rows = Vec::new();
-    for method in [Method::Failpoints, Method::Order, Method::Crashstates, Method::Nospace, Method::Planted]
-        .iter()
-        .filter(|method| asked(method))
+    for method in
+        [Method::Failpoints, Method::Order, Method::Crashstates, Method::Nospace, Method::Model, Method::Planted]
+            .iter()
+            .filter(|method| asked(method))
     {
         let began = Instant::now();
         let row = one(*method, &out, options);
@@ -101,7 +103,8 @@ fn one(method: Method, out: &Path, options: &Options) -> anyhow::Result<Row> {
             nospace::run(&folder, options.sizes)?.context("a small file system cannot be mounted here: run it as root")
         }
         Method::Planted => planted::run(&folder, &options.bugs.clone().unwrap_or_default()),
-        Method::Sigkill | Method::Errno | Method::Model => {
+        Method::Model => model::account::run(),
+        Method::Sigkill | Method::Errno => {
             anyhow::bail!("not built")
         }
     }

@@ -5,6 +5,7 @@ mod demo_small;
 mod imports;
 mod judging;
 mod kills;
+mod model;
 mod scene;
 mod seals;
 mod torture;
