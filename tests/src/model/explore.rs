@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use stateright::{Checker as _, HasDiscoveries, Model as _, Path};
 
 use super::planted::Planted;
-use super::properties::{INVARIANTS, SIGHTS};
 use super::protocol::{Action, Protocol, Watched};
 use super::scenes::Scene;
 use super::site::Site;
@@ -28,7 +27,7 @@ pub struct Explored {
 
 /// Explores a scene until it is complete or an invariant does not hold.
 pub fn whole(scene: Scene, limit: Duration) -> Explored {
-    run(Protocol::new(scene, None, Watched::All(INVARIANTS)), HasDiscoveries::AnyFailures, limit)
+    run(Protocol::new(scene, None, Watched::Invariants), HasDiscoveries::AnyFailures, limit)
 }
 
 /// Explores a scene with a planted defect until the property that must find it does.
@@ -40,7 +39,7 @@ pub fn defect(scene: Scene, planted: Planted, limit: Duration) -> Explored {
 /// Explores a scene until everything was seen that must be seen in it.
 pub fn sights(scene: Scene, limit: Duration) -> Explored {
     let wanted = BTreeSet::from_iter(scene.sights.iter().copied());
-    run(Protocol::new(scene, None, Watched::All(SIGHTS)), HasDiscoveries::AllOf(wanted), limit)
+    run(Protocol::new(scene, None, Watched::Sights), HasDiscoveries::AllOf(wanted), limit)
 }
 
 fn run(protocol: Protocol, until: HasDiscoveries, limit: Duration) -> Explored {

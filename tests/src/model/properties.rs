@@ -9,7 +9,7 @@ use stateright::Property;
 
 use super::network::{Ordered, Told};
 use super::protocol::{Protocol, Watched};
-use super::site::{CaptureRow, Content, Place, Power, Site, Tenant, Wrong};
+use super::site::{CaptureRow, Content, NODES, Place, Power, Site, Tenant, Wrong};
 
 /// I1.
 pub const NOT_LOST: &str = "I1: nothing is overwritten that is not saved or given up";
@@ -127,8 +127,9 @@ pub(super) const SIGHTS: &[(&str, Holds)] = &[
         site.db.points.contains(&Some(SwapPointState::Incomplete)) && is_held(site) && is_free(site)
     }),
     (ALL_KEPT, |_, site| {
-        let all = site.db.nodes_of(Tenant::P).all(|node| matches!(site.db.nodes[node].place, Place::Held(_)));
-        all && captures(site).any(|row| is_verified(&row))
+        let mut nodes = site.db.nodes_of(Tenant::P);
+        let kept = nodes.next().is_some() && site.db.nodes_of(Tenant::P).all(|node| is_held_at(site, node));
+        kept && captures(site).any(|row| is_verified(&row))
     }),
     (ORPHAN, |_, site| {
         site.store
@@ -143,8 +144,12 @@ fn is_at(site: &Site, of: Tenant, step: NodeStep) -> bool {
     site.db.nodes_of(of).any(|node| site.db.nodes[node].place == Place::At(step))
 }
 
+fn is_held_at(site: &Site, node: usize) -> bool {
+    matches!(site.db.nodes[node].place, Place::Held(_))
+}
+
 fn is_held(site: &Site) -> bool {
-    site.db.nodes.iter().any(|row| matches!(row.place, Place::Held(_)))
+    (0..NODES).any(|node| is_held_at(site, node))
 }
 
 fn is_free(site: &Site) -> bool {
@@ -153,17 +158,20 @@ fn is_free(site: &Site) -> bool {
 
 /// Returns what is looked at.
 pub(super) fn watched(what: Watched) -> Vec<Property<Protocol>> {
-    match what {
-        Watched::All(all) if std::ptr::eq(all, SIGHTS) => {
-            all.iter().map(|(name, holds)| Property::<Protocol>::sometimes(name, *holds)).collect()
-        }
-        Watched::All(all) => all.iter().map(|(name, holds)| Property::<Protocol>::always(name, *holds)).collect(),
-        Watched::One(one) => INVARIANTS
-            .iter()
-            .filter(|(name, _)| *name == one)
-            .map(|(name, holds)| Property::<Protocol>::always(name, *holds))
-            .collect(),
-    }
+    let all = match what {
+        Watched::Invariants | Watched::One(_) => INVARIANTS,
+        Watched::Sights => SIGHTS,
+    };
+    let asked = all.iter().filter(|(name, _)| match what {
+        Watched::Invariants | Watched::Sights => true,
+        Watched::One(one) => *name == one,
+    });
+    asked
+        .map(|(name, holds)| match what {
+            Watched::Invariants | Watched::One(_) => Property::<Protocol>::always(name, *holds),
+            Watched::Sights => Property::<Protocol>::sometimes(name, *holds),
+        })
+        .collect()
 }
 
 fn captures(site: &Site) -> impl Iterator<Item = &CaptureRow> {

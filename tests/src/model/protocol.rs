@@ -13,7 +13,7 @@ use super::machine;
 use super::network::{Message, Order};
 use super::planted::Planted;
 use super::progress::Settled;
-use super::properties::{self, Holds};
+use super::properties;
 use super::requests::Request;
 use super::saving::Verification;
 use super::scenes::Scene;
@@ -32,9 +32,11 @@ pub(super) struct Protocol {
 /// What is looked at in every state.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Watched {
-    /// All of these.
-    All(&'static [(&'static str, Holds)]),
-    /// The invariant of this name.
+    /// Whether all invariants hold.
+    Invariants,
+    /// What is seen.
+    Sights,
+    /// Whether the invariant of this name holds.
     One(&'static str),
 }
 
