@@ -1,9 +1,12 @@
 //! A bounded part of the torture run; `make torture` does all of it.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::ensure;
 use ebb_tests::torture::report::Row;
-use ebb_tests::torture::{failpoints, nospace, order, planted};
-use ebb_tests::{cleanup, suite};
+use ebb_tests::torture::{arming, failpoints, nospace, order, planted};
+use ebb_tests::{cleanup, suite, tools};
 
 use crate::scene::alone;
 
@@ -45,6 +48,30 @@ fn a_full_state_directory_holds_machines_and_harms_nothing() -> anyhow::Result<(
         Some(row) => judged(&row),
         None => suite::skip("a_full_state_directory_holds_machines_and_harms_nothing", "nothing may be mounted here"),
     }
+}
+
+#[test]
+fn nothing_of_a_fail_point_is_in_a_release_build() -> anyhow::Result<()> {
+    let (folder, _removed) = folder()?;
+    let program = "fn main() { if let Err(error) = failpoints::hit(\"some.named.place\") { panic!(\"{error}\") } }";
+    std::fs::write(folder.path().join("main.rs"), program)?;
+    let rustc = Path::new(env!("CARGO")).with_file_name("rustc");
+    let lib = planted::workspace()?.join("failpoints/src/lib.rs");
+    for (asserts, wanted) in [("no", false), ("yes", true)] {
+        let compile = |arguments: &[&str]| {
+            let mut command = Command::new(&rustc);
+            command.args(["--edition", "2024", "-O", "-C"]).arg(format!("debug-assertions={asserts}"));
+            tools::run(command.args(arguments).current_dir(folder.path()))
+        };
+        compile(&["--crate-type", "rlib", "--crate-name", "failpoints", &lib.to_string_lossy()])?;
+        compile(&["main.rs", "--extern", "failpoints=libfailpoints.rlib"])?;
+        let built = std::fs::read(folder.path().join("main"))?;
+        for word in ["some.named.place", arming::VARIABLE] {
+            let there = built.windows(word.len()).any(|bytes| bytes == word.as_bytes());
+            ensure!(there == wanted, "{word} with debug assertions {asserts}: {there}");
+        }
+    }
+    Ok(())
 }
 
 #[test]
