@@ -12,13 +12,15 @@ mod writes;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderName, HeaderValue};
 use axum::routing::{get, post, put};
 use boss_api::ErrorCode;
-use boss_api::agent::{MAX_POLL_MS, Poll, Task};
+use boss_api::agent::{MAX_POLL_MS, Poll, TERM_HEADER, Task};
 use boss_db::boots;
 use sigs::zdi::MAX_FRAME_STORED_BYTES;
 use tokio::time::{Duration, Instant};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
 
 use crate::app::App;
@@ -57,6 +59,7 @@ pub fn router(app: App) -> Router {
         .merge(finish)
         .fallback(|| async { AppError::new(ErrorCode::NotFound, "there is no such request for agents") })
         .layer(CatchPanicLayer::new())
+        .layer(SetResponseHeaderLayer::overriding(HeaderName::from_static(TERM_HEADER), HeaderValue::from(app.term)))
         .layer(TraceLayer::new_for_http())
         .with_state(app)
 }

@@ -14,7 +14,7 @@ use crate::error::AppError;
 use crate::pace::Pace;
 use crate::power::PowerDriver;
 use crate::sealing::BossKeys;
-use crate::store::{ImageStore, Room, Staging};
+use crate::store::{Gate, ImageStore, Room, Staging};
 
 /// The parts of a running boss. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// The term this boss rules in: every effect carries it.
     pub term: u64,
+    /// Whether it still rules over the store.
+    pub gate: Arc<Gate>,
     /// Wakes the reconciler and waiting polls: something changed. Losing a wake-up costs a moment, never correctness.
     pub changed: Arc<Notify>,
 }

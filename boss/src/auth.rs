@@ -4,10 +4,12 @@
 //! - [`session`]: tokens, where they are kept, when they end
 //! - [`csrf`]: that a form was really sent by the page it came from
 //! - [`throttle`]: guessing passwords is slow
+//! - [`confirm`]: that somebody means what cannot be undone
 //! - [`authorize`]: the one place that decides who may do what
 //! - [`extract`]: what handlers take: no route without one of them is reachable but the few in `router.rs` that say so
 
 pub mod authorize;
+pub mod confirm;
 pub mod csrf;
 pub mod extract;
 pub mod password;

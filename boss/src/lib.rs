@@ -5,6 +5,7 @@
 //! - [`agent_api`]: agents, on a listener of their own
 //! - [`swap`]: what people may ask for; [`reconcile`]: the loop that makes it so
 //! - [`store`]: images and swap state on disk; [`power`]: machines on and off
+//! - [`takeover`]: how a boss comes to rule
 //! - [`sealing`]: boss's own key; [`provenance`]: the `swapinfo/` view
 
 pub mod agent_api;
@@ -23,6 +24,7 @@ pub mod router;
 pub mod sealing;
 pub mod store;
 pub mod swap;
+pub mod takeover;
 pub mod user_api;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 pub mod experiment;
 pub mod experiments;
+pub mod held;
 pub mod inventory;
 pub mod new_experiment;
 pub mod sign_in;

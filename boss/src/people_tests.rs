@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod held;
 mod images;
 mod pages;
 mod signing_in;

@@ -1,5 +1,6 @@
 //! Machines on and off: the seam behind which local processes, QEMU, Redfish and IPMI look alike.
 
+mod limited;
 mod process;
 
 use std::pin::Pin;
@@ -8,6 +9,7 @@ use boss_api::Name;
 use boss_api::agent::BootParameters;
 use boss_api::user::PowerConfig;
 
+pub use limited::Limited;
 pub use process::ProcessDriver;
 
 /// What a driver returns.

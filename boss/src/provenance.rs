@@ -18,6 +18,7 @@ use boss_db::experiments::{Experiment, VirtualNode};
 use boss_db::nodes::{self, Disk, Node};
 use boss_db::points::SwapPoint;
 use boss_db::{PgConnection, experiments, images, points, segments};
+use boss_model::capture::CaptureStep;
 use boss_model::node::{NodeState, NodeStep};
 use sigs::{ByteLen, ByteOffset, Digest, Root};
 
@@ -45,7 +46,7 @@ pub async fn refresh(app: &App, experiment: ExperimentId) -> Result<(), AppError
     let _turn = ONE_AT_A_TIME.lock().await;
     let mut conn = app.pool.acquire().await?;
     let Some(of) = experiments::get(&mut conn, experiment).await? else { return Ok(()) };
-    let points = points::complete(&mut conn, of.id).await?;
+    let points = points::sealed(&mut conn, of.id).await?;
     let ended = of.state == ExperimentState::Ended;
     // A name may have been given to another experiment since; then the folder is that one's.
     if !ended || experiments::find(&mut conn, &of.full_name()).await?.is_none() {
@@ -130,6 +131,7 @@ async fn wanted(
             view.insert(format!("{}.manifest", point.number), Entry::Text(sealed.clone()));
         }
         newest = captures::of_point(&mut *conn, point.id).await?;
+        newest.retain(|capture| capture.state.step() == CaptureStep::Verified);
         for capture in &newest {
             let path = capture.zdi.and_then(|(zdi, _)| app.store.path_of(zdi));
             if let Some(path) = path {

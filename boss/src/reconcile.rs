@@ -24,6 +24,7 @@ use tokio::sync::watch;
 
 use crate::app::App;
 use crate::error::AppError;
+use crate::store::StoreError;
 
 /// How often the loop looks when nothing changes: limits and dead agents are noticed so late at worst.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -107,9 +108,7 @@ pub async fn run(app: App, mut stop: watch::Receiver<bool>) -> anyhow::Result<()
         // From here on a change is not missed, also one made while we look.
         changed.as_mut().enable();
         match look(&app, &machines, &verifying).await {
-            Err(DbError::TermOver { own, ruling }) => {
-                return Err(anyhow::Error::new(DbError::TermOver { own, ruling }).context("this boss stops"));
-            }
+            Err(error) if error.is_over() => return Err(anyhow::Error::new(error).context("this boss stops")),
             Err(error) => tracing::warn!("look at the work: {error}; boss looks again"),
             Ok(()) => {}
         }
@@ -129,9 +128,36 @@ async fn keep(app: App) -> Result<(), AppError> {
     Ok(())
 }
 
-async fn look(app: &App, machines: &Busy<NodeId>, verifying: &Busy<CaptureId>) -> Result<(), DbError> {
+/// Why a look was not finished.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Database(#[from] DbError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the thread that looks at the store broke")]
+    Thread(#[source] tokio::task::JoinError),
+}
+
+impl LookError {
+    /// Returns whether another boss rules: then nothing is tried again.
+    const fn is_over(&self) -> bool {
+        matches!(self, Self::Database(DbError::TermOver { .. }) | Self::Store(StoreError::TermOver { .. }))
+    }
+}
+
+impl From<sqlx::Error> for LookError {
+    fn from(error: sqlx::Error) -> Self {
+        DbError::from(error).into()
+    }
+}
+
+async fn look(app: &App, machines: &Busy<NodeId>, verifying: &Busy<CaptureId>) -> Result<(), LookError> {
     let mut conn = app.pool.acquire().await?;
     term::fence(&mut conn, app.term).await?;
+    let hands = term::standing(&mut conn).await?.hands;
+    let gate = Arc::clone(&app.gate);
+    tokio::task::spawn_blocking(move || gate.note(hands)).await.map_err(LookError::Thread)??;
     match app.settings(&mut conn).await {
         Ok(settings) => {
             app.room.keep_back(settings.store_reserve);

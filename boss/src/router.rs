@@ -99,7 +99,10 @@ fn quick() -> Vec<Route> {
         POST "/api/v1/experiments/{pid}/{eid}/swapin" => experiments::swap_in;
         POST "/api/v1/experiments/{pid}/{eid}/swapout" => experiments::swap_out;
         POST "/api/v1/experiments/{pid}/{eid}/terminate" => experiments::terminate;
+        POST "/api/v1/experiments/{pid}/{eid}/cancel" => experiments::cancel;
         POST "/api/v1/experiments/{pid}/{eid}/retry" => experiments::retry;
+        POST "/api/v1/experiments/{pid}/{eid}/discard" => experiments::discard;
+        POST "/api/v1/experiments/{pid}/{eid}/giveup" => experiments::give_up;
         GET "/api/v1/experiments/{pid}/{eid}/points" => experiments::points;
         GET "/api/v1/experiments/{pid}/{eid}/events" => experiments::events;
         GET "/api/v1/jobs/{id}" => jobs::get;
@@ -107,6 +110,8 @@ fn quick() -> Vec<Route> {
         POST "/api/v1/nodes" => nodes::register;
         GET "/api/v1/nodes/{name}" => nodes::get;
         POST "/api/v1/nodes/{name}/load" => nodes::load;
+        POST "/api/v1/nodes/{name}/retry" => nodes::retry;
+        POST "/api/v1/nodes/{name}/keep" => nodes::keep;
         GET "/api/v1/images" => images::list;
         POST "/api/v1/images" => images::register, DefaultBodyLimit::max(REGISTER_BYTES);
         GET "/api/v1/images/{project}/{name}" => images::get;
@@ -136,7 +141,11 @@ fn for_people() -> Vec<Route> {
         POST "/experiments/{pid}/{eid}/swap-in" => pages::experiment::swap_in;
         GET "/experiments/{pid}/{eid}/swap-out" => pages::experiment::confirm_swap_out;
         POST "/experiments/{pid}/{eid}/swap-out" => pages::experiment::swap_out;
-        POST "/experiments/{pid}/{eid}/retry" => pages::experiment::retry;
+        POST "/experiments/{pid}/{eid}/cancel" => pages::held::cancel;
+        POST "/experiments/{pid}/{eid}/retry" => pages::held::retry;
+        POST "/experiments/{pid}/{eid}/keep" => pages::held::keep;
+        POST "/experiments/{pid}/{eid}/discard" => pages::held::discard;
+        POST "/experiments/{pid}/{eid}/give-up" => pages::held::give_up;
         POST "/experiments/{pid}/{eid}/terminate" => pages::experiment::terminate;
         GET "/images" => pages::inventory::images;
         GET "/nodes" => pages::inventory::nodes;
@@ -214,7 +223,7 @@ async fn healthz() -> &'static str {
 /// `GET readyz`: the database answers too, and this boss is the one that rules.
 async fn readyz(State(site): State<Site>) -> Result<&'static str, AppError> {
     let mut conn = site.app.pool.acquire().await?;
-    let ruling = boss_db::views::ruling_term(&mut conn).await?;
+    let ruling = boss_db::term::standing(&mut conn).await?.term;
     if ruling == site.app.term {
         return Ok("ready\n");
     }

@@ -1,5 +1,6 @@
 //! Images and swap state on disk: immutable objects named by their digest, and what is still arriving.
 
+mod gate;
 mod local;
 mod lock;
 mod room;
@@ -16,6 +17,7 @@ use tokio::io::AsyncRead;
 
 use crate::error::AppError;
 
+pub use gate::Gate;
 pub use local::{LocalStore, make_private_dir};
 pub use lock::StateLock;
 pub use room::Room;
@@ -142,6 +144,24 @@ pub enum StoreError {
     /// The contents of a capture do not fit what arrived.
     #[error("{0}")]
     Refused(String),
+    /// Another boss rules over this store, or it was exchanged: this one changes nothing in it.
+    #[error(
+        "the store's marker says term {}, this boss rules in term {own}: another boss took the store over, or it was \
+         exchanged; nothing was changed",
+        found.map_or_else(|| "none".to_owned(), |found| found.to_string())
+    )]
+    TermOver {
+        /// The term of this boss.
+        own: u64,
+        /// The term of the marker.
+        found: Option<u64>,
+    },
+    /// The marker says nothing that makes sense.
+    #[error(
+        "{0} says no term: it was damaged; put it back from a backup, or write \"term N\" and \"hands N\" into \
+             it, each in a line of its own, with numbers not below any that were ever there"
+    )]
+    BadMarker(PathBuf),
 }
 
 impl StoreError {
@@ -167,7 +187,8 @@ impl From<StoreError> for AppError {
             StoreError::Receive(source) => {
                 Self::new(ErrorCode::BadRequest, format!("the bytes did not arrive whole: {source}; send them again"))
             }
-            StoreError::Io { .. } => Self::internal(error),
+            StoreError::TermOver { .. } => Self::unavailable("another boss took over; ask that one", error),
+            StoreError::Io { .. } | StoreError::BadMarker(_) => Self::internal(error),
         }
     }
 }

@@ -1,33 +1,33 @@
 //! What people may ask for. Each is one transaction that records the wish; the reconciler makes it so.
 
+mod held;
 pub(crate) mod placement;
+mod undo;
 
 use boss_api::ErrorCode;
-use boss_api::agent::{FailureClass, WritePurpose};
+use boss_api::agent::WritePurpose;
 use boss_api::ids::{CaptureId, ExperimentId, ImageVersionId, JobId, NodeId, SwapPointId, UserId};
 use boss_api::user::{ExperimentState, JobKind, JobState};
-use boss_db::boots;
 use boss_db::captures::NewCapture;
 use boss_db::events::NewEvent;
 use boss_db::experiments::Experiment;
 use boss_db::jobs::Job;
 use boss_db::nodes::{Epoch, Node};
-use boss_db::{
-    PgConnection, Transaction, captures, events, experiments, images, jobs, nodes, points, segments, writes,
-};
+use boss_db::{PgConnection, Transaction, captures, events, experiments, images, jobs, nodes, points, segments};
 use boss_model::InvalidTransition;
-use boss_model::capture::{CaptureEvent, CaptureStep};
 use boss_model::experiment::{ExperimentEvent, apply};
 use boss_model::job::JobEvent;
 use boss_model::node::{NodeEvent, NodeState, NodeStep};
 use boss_model::permit::{Evidence, Waiver};
-use boss_model::write::{WriteEvent, WriteState};
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::AppError;
 use crate::reconcile::permits::{WriteWish, issue, void_open};
 use placement::Candidate;
+
+pub use held::{KeepNote, request_discard, request_keep, request_node_retry, request_retry};
+pub use undo::{request_cancel, request_give_up};
 
 /// Asks for machines, loaded with what the experiment was saved with or its base images.
 ///
@@ -38,8 +38,7 @@ pub async fn request_swap_in(app: &App, experiment: ExperimentId, by: UserId) ->
     let of = begin(&mut tx, experiment).await?;
     let to = step(&of, ExperimentEvent::SwapIn)?;
     let virtual_nodes = experiments::virtual_nodes(&mut tx, of.id).await?;
-    let point = points::newest_complete(&mut tx, of.id).await?;
-    let needs = placement::needs(&mut tx, point.as_ref(), virtual_nodes).await?;
+    let needs = placement::needs(&mut tx, of.id, virtual_nodes).await?;
     let mut candidates = Vec::new();
     for node in nodes::lock_free(&mut tx).await? {
         let disks = nodes::disks(&mut tx, node.id).await?;
@@ -145,11 +144,12 @@ async fn plan_captures(app: &App, tx: &mut PgConnection, of: &Experiment, stoppe
 /// Asks to give the machines back for good, saving nothing, and to end the experiment. A held job gives way.
 ///
 /// # Errors
-/// [`ErrorCode::WrongState`] while other work is under way.
+/// [`ErrorCode::WrongState`] while other work is under way, and while a machine is held that was to be saved.
 pub async fn request_terminate(app: &App, experiment: ExperimentId, by: UserId) -> Result<JobId, AppError> {
     let mut tx = app.begin().await?;
     let of = begin(&mut tx, experiment).await?;
     let to = step(&of, ExperimentEvent::Terminate)?;
+    held::refuse_unsaved(&mut tx, &of).await?;
     if let Some(held) = jobs::unfinished_of(&mut tx, of.id).await?
         && held.state == JobState::Held
     {
@@ -160,7 +160,7 @@ pub async fn request_terminate(app: &App, experiment: ExperimentId, by: UserId) 
     experiments::transition(&mut tx, app.term, of.id, (of.state, to), app.now()).await?;
     for node in nodes::of_experiment(&mut tx, of.id).await? {
         let node = match node.state {
-            NodeState::Held(_) => resume(app, &mut tx, &node).await?,
+            NodeState::Held(_) => held::resume(app, &mut tx, &node).await?,
             NodeState::At(_) => node,
         };
         match node.state.step() {
@@ -177,79 +177,6 @@ pub async fn request_terminate(app: &App, experiment: ExperimentId, by: UserId) 
     }
     commit(app, tx).await?;
     Ok(job)
-}
-
-/// Lets the held nodes of an experiment go back where they were held, and its job run again.
-///
-/// # Errors
-/// [`ErrorCode::WrongState`] when it is not held.
-pub async fn request_retry(app: &App, experiment: ExperimentId, by: UserId) -> Result<JobId, AppError> {
-    let mut tx = app.begin().await?;
-    let of = begin(&mut tx, experiment).await?;
-    let held = jobs::unfinished_of(&mut tx, of.id).await?.filter(|job| job.state == JobState::Held);
-    let Some(job) = held.filter(|_| of.state == ExperimentState::Held) else {
-        return Err(AppError::new(
-            ErrorCode::WrongState,
-            format!("{} is {}, not held: there is nothing to retry", of.full_name(), of.state),
-        ));
-    };
-    let to = step(&of, ExperimentEvent::Resume(job.kind))?;
-    let running = boss_model::job::apply(job.state, JobEvent::Resume).map_err(|error| invalid(&of, error))?;
-    jobs::transition(&mut tx, app.term, &job, running, None, app.now()).await?;
-    experiments::transition(&mut tx, app.term, of.id, (of.state, to), app.now()).await?;
-    for node in nodes::of_experiment(&mut tx, of.id).await? {
-        if matches!(node.state, NodeState::Held(_)) {
-            resume(app, &mut tx, &node).await?;
-        }
-    }
-    let event = NewEvent {
-        experiment: Some(of.id),
-        node: None,
-        user: Some(by),
-        kind: "job.retried",
-        message: "the held machines are tried again",
-        at: app.now(),
-    };
-    events::add(&mut tx, event).await?;
-    commit(app, tx).await?;
-    Ok(job.id)
-}
-
-/// Lets a held node go on where it was, with what had failed on it counted from the start.
-async fn resume(app: &App, tx: &mut PgConnection, node: &Node) -> Result<Node, AppError> {
-    let node = advance(app, &mut *tx, node, NodeEvent::Retry, Epoch::Same).await?;
-    // An attempt is one boot: what is tried again is tried in a new one.
-    if let Some(boot) = boots::alive(&mut *tx, node.id).await? {
-        boots::end(&mut *tx, boot.id).await?;
-    }
-    for mut capture in captures::of_node(&mut *tx, node.id, node.epoch).await? {
-        if matches!(capture.state.step(), CaptureStep::Planned | CaptureStep::Frozen | CaptureStep::Streaming)
-            && capture.boot.is_some()
-        {
-            // It was under way in the boot that just ended: a failure that is nobody's counts for nothing.
-            let reason = "its boot was ended by a retry".to_owned();
-            let event = CaptureEvent::Fail { class: FailureClass::Transient, reason };
-            let to = capture.state.clone().apply(event).map_err(AppError::internal)?;
-            captures::transition(&mut *tx, app.term, &capture, &to, app.now()).await?;
-            capture.state = to;
-        }
-        if capture.failure().is_some() {
-            captures::retry(&mut *tx, app.term, &capture).await?;
-        }
-    }
-    let all = [WritePurpose::Load, WritePurpose::Restore, WritePurpose::Sanitize];
-    for write in writes::of_node(&mut *tx, node.id, node.epoch, &all).await? {
-        if write.state == WriteState::Failed {
-            write.state.apply(WriteEvent::NewAttempt).map_err(AppError::internal)?;
-            let refused = write.failure.as_ref().is_some_and(|(class, _)| *class != FailureClass::Transient);
-            if write.purpose == WritePurpose::Sanitize && refused {
-                // An image that was refused once is refused again; zeros are never less.
-                writes::zero_instead(&mut *tx, app.term, &write).await?;
-            }
-            writes::retry(&mut *tx, app.term, &write).await?;
-        }
-    }
-    Ok(node)
 }
 
 /// Asks to load an image on a machine of an active experiment, now; what is on its boot disk is lost.
@@ -350,6 +277,7 @@ async fn start(
         requester: by,
         state: JobState::Running,
         saves: kind == JobKind::SwapOut && of.save_swap_state,
+        on_failure: app.settings(&mut *tx).await?.on_failure,
     };
     jobs::add(&mut *tx, &job, app.now()).await?;
     let word = boss_model::job::kind_word(kind);

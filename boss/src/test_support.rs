@@ -14,7 +14,7 @@ use boss_db::images::NewVersion;
 use boss_db::projects::ProjectRole;
 use boss_db::sessions::SessionKind;
 use boss_db::users::{NewUser, User};
-use boss_db::{PgPool, experiments, images, keys, projects, term, users};
+use boss_db::{PgPool, experiments, images, keys, projects, users};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use sigs::seal::SigningKey;
@@ -33,6 +33,7 @@ use crate::power::ProcessDriver;
 use crate::router;
 use crate::sealing::BossKeys;
 use crate::store::{LocalStore, Staging};
+use crate::takeover::{Rule, take_over};
 
 /// The password of every user here.
 pub(crate) const PASSWORD: &str = "correct horse battery";
@@ -113,7 +114,6 @@ impl TestApp {
         let state = tempfile::tempdir().unwrap();
         let clock = Arc::new(TestClock(Mutex::new(datetime!(2026-11-21 01:00 UTC))));
         let changed = Arc::new(Notify::new());
-        let term = term::take(&mut pool.acquire().await.unwrap()).await.unwrap();
         let config = Config {
             listen: ([127, 0, 0, 1], 4710).into(),
             agent_listen: ([127, 0, 0, 1], 4711).into(),
@@ -124,18 +124,21 @@ impl TestApp {
             agent_program: PathBuf::from("/nonexistent/node-agent"),
         };
         let power = ProcessDriver::new(config.agent_program.clone(), state.path(), Arc::clone(&changed));
-        let store = LocalStore::open(state.path()).unwrap();
+        let keys = BossKeys::from_key(SigningKey::from_seed(&[42; 32])).unwrap();
+        let Rule { term, gate, .. } = take_over(&pool, state.path(), &keys, clock.now()).await.unwrap();
+        let store = LocalStore::open(state.path(), Arc::clone(&gate)).unwrap();
         let app = App {
             pool,
-            staging: Arc::new(Staging::open(state.path(), store.room()).unwrap()),
+            staging: Arc::new(Staging::open(state.path(), store.room(), Arc::clone(&gate)).unwrap()),
             room: store.room(),
             pace: Arc::default(),
             store: Arc::new(store),
             power: Arc::new(power),
-            keys: Arc::new(BossKeys::from_key(SigningKey::from_seed(&[42; 32])).unwrap()),
+            keys: Arc::new(keys),
             config: Arc::new(config),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             term,
+            gate,
             changed,
         };
         Self { router: router::build(app.clone()), app, clock, _state: state }

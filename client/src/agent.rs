@@ -2,6 +2,7 @@
 //!
 //! - [`boot`]: what it begins with
 //! - [`permit`]: the only way to a disk opened for writing
+//! - [`memory`]: the highest term and epoch that were heard
 //! - [`provenance`]: whose images are believed
 //! - [`room`]: no room in the work folder
 //!
@@ -19,7 +20,7 @@ use boss_api::agent::{
     CaptureOrder, Failure, FailureClass, FoundDisk, MAX_POLL_MS, PROTOCOL, Poll, Register, SwapCommand, Task,
     WriteOrder,
 };
-use boss_api::client::{AgentClient, ClientError};
+use boss_api::client::{AgentClient, ClientError, TermMemory};
 use boss_api::ids::{CaptureId, JobId, WriteId};
 use boss_api::names::Name;
 use sigs::seal::TrustedKeys;
@@ -31,6 +32,7 @@ mod capturing;
 mod child;
 mod depot;
 mod engine;
+pub mod memory;
 pub mod permit;
 pub mod provenance;
 pub mod room;
@@ -40,6 +42,7 @@ pub use child::{STOP_AT_EOF, TOKEN_FILE};
 
 use self::boot::{Boot, BootError, Secret};
 use self::depot::Depot;
+use self::memory::Memory;
 use self::permit::Identity;
 use self::room::NoRoom;
 use crate::disk::{IdentifyError, identify};
@@ -92,6 +95,23 @@ pub enum AgentError {
     /// boss refused this agent for good.
     #[error("boss refuses this agent")]
     Refused(#[source] ClientError),
+    /// What earlier agents heard cannot be read or kept.
+    #[error("remember the highest term in {path}; remove it only if no other boss rules over this machine")]
+    Memory {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// boss gave this machine an epoch that is over.
+    #[error("boss says that this machine is in epoch {said}, and it was in epoch {heard} before: nothing is done")]
+    OldEpoch {
+        /// What boss says.
+        said: u64,
+        /// The highest that was heard.
+        heard: u64,
+    },
 }
 
 /// How one order ended.
@@ -109,6 +129,7 @@ enum WorkEnd {
 #[derive(Debug)]
 struct Machine {
     identity: Identity,
+    memory: Arc<Memory>,
     boss_url: String,
     client: AgentClient,
     secret: Secret,
@@ -168,7 +189,9 @@ struct Known {
 pub async fn run(boot: Boot, work_dir: &Path, stop: &CancellationToken) -> Result<Ended, AgentError> {
     let folder = work_folder(work_dir)?;
     let secret = Secret::make()?;
-    let client = AgentClient::new(&boot.boss_url, secret.expose()).map_err(AgentError::Refused)?;
+    let memory = Arc::new(Memory::open(work_dir)?);
+    let client = AgentClient::new(&boot.boss_url, secret.expose(), Arc::clone(&memory) as Arc<dyn TermMemory>)
+        .map_err(AgentError::Refused)?;
     let epoch = tokio::select! {
         registered = register(&boot, &client, &secret) => match registered {
             Ok(epoch) => epoch,
@@ -179,9 +202,11 @@ pub async fn run(boot: Boot, work_dir: &Path, stop: &CancellationToken) -> Resul
     };
     let used = |source| AgentError::Folder { folder: work_dir.to_owned(), source };
     failpoints::hit("agent.registered").map_err(used)?;
-    tracing::info!(node = %boot.node, epoch, "registered");
+    memory.hear_epoch(epoch)?;
+    tracing::info!(node = %boot.node, term = memory.term(), epoch, "registered");
     let machine = Machine {
         identity: Identity { node: boot.node, epoch },
+        memory,
         boss_url: boot.boss_url,
         client: client.clone(),
         secret,

@@ -16,6 +16,7 @@ mod login;
 mod logout;
 mod node;
 mod output;
+mod password;
 mod session;
 mod setting;
 mod watch;

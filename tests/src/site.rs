@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use boss_api::client::{ClientError, ExperimentAction, UserClient};
 use boss_api::names::{ExperimentName, Name};
-use boss_api::user::{ExperimentView, JobView, NodeView, SwapPointView};
+use boss_api::user::{ExperimentView, JobView, NodeView, RetryHeld, SwapPointView};
 use rustix::process::Signal;
 
 use crate::cleanup::Cleanup;
@@ -416,6 +416,14 @@ impl Site {
     /// When boss refuses, or does not answer: then it may have been asked all the same.
     pub fn act(&self, name: &ExperimentName, action: ExperimentAction) -> Result<JobView, ClientError> {
         self.runtime.block_on(self.client()?.act(name, action))
+    }
+
+    /// Lets what is held of an experiment go on.
+    ///
+    /// # Errors
+    /// When boss refuses, or does not answer: then it may go on all the same.
+    pub fn retry(&self, name: &ExperimentName) -> Result<JobView, ClientError> {
+        self.runtime.block_on(self.client()?.retry(name, &RetryHeld::default()))
     }
 
     /// Returns what was saved of an experiment.

@@ -3,6 +3,7 @@
 mod confirm;
 mod experiment;
 mod experiments;
+mod held;
 mod inventory;
 mod message;
 mod new_experiment;

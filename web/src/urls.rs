@@ -30,6 +30,14 @@ pub enum Action {
     Terminate,
     /// To try again what is held.
     Retry,
+    /// To leave a note on what is held.
+    Keep,
+    /// To give up what could not be saved.
+    Discard,
+    /// To take a swap-out back.
+    Cancel,
+    /// To give a held swap-in up.
+    GiveUp,
 }
 
 /// The page of an experiment.
@@ -45,6 +53,10 @@ pub fn action(name: &ExperimentName, action: Action) -> String {
         Action::SwapOut => "swap-out",
         Action::Terminate => "terminate",
         Action::Retry => "retry",
+        Action::Keep => "keep",
+        Action::Discard => "discard",
+        Action::Cancel => "cancel",
+        Action::GiveUp => "give-up",
     };
     format!("{}/{word}", experiment(name))
 }

@@ -17,6 +17,7 @@
 //!
 //! Every request but `register` carries `Authorization: Bearer` with the agent's own secret, hexadecimal.
 //! Every request may be repeated. An answer of code `stale` means: this boot or attempt is over, stop.
+//! Every answer carries [`TERM_HEADER`]; one of a lower term than was heard before is not believed, whatever it says.
 
 use serde::{Deserialize, Serialize};
 use sigs::seal::Sealed;
@@ -27,6 +28,8 @@ use crate::names::Name;
 
 /// The version of this protocol; boss refuses another.
 pub const PROTOCOL: u32 = 1;
+/// The header of every answer that says in which term the boss rules that gave it.
+pub const TERM_HEADER: &str = "ebb-term";
 /// The most digests in one offer.
 pub const MAX_OFFER: usize = 4096;
 /// How long one poll may wait.

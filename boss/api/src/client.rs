@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
@@ -13,13 +14,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sigs::Digest;
 
+use crate::agent::TERM_HEADER;
 use crate::error::{ApiError, ErrorCode};
 
 mod agent;
 mod files;
 mod user;
 
-pub use agent::AgentClient;
+pub use agent::{AgentClient, LowerTerm, TermMemory};
 pub use files::FileUpload;
 pub use user::{ExperimentAction, Stored, UserClient};
 
@@ -67,6 +69,15 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A boss that does not rule any more. The one that does may answer next time.
+    #[error("boss at {url} is not believed")]
+    OldBoss {
+        /// Where.
+        url: String,
+        /// What it says of itself.
+        #[source]
+        source: LowerTerm,
+    },
     /// A local file to send or to receive into failed.
     #[error("{action} {path}")]
     File {
@@ -99,6 +110,7 @@ impl ClientError {
             Self::Api(error) => Some(error.code),
             Self::Address { .. }
             | Self::Unreachable { .. }
+            | Self::OldBoss { .. }
             | Self::BadAnswer { .. }
             | Self::File { .. }
             | Self::WrongBytes { .. } => None,
@@ -108,7 +120,7 @@ impl ClientError {
     /// Returns whether the same request can succeed later.
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::OldBoss { .. } => true,
             Self::Api(error) => error.code.is_retryable(),
             // A gateway before boss that does not reach it.
             Self::BadAnswer { status, .. } => matches!(*status, 502..=504),
@@ -125,7 +137,7 @@ impl ClientError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Address { .. } => 2,
-            Self::Unreachable { .. } => 10,
+            Self::Unreachable { .. } | Self::OldBoss { .. } => 10,
             Self::Api(error) => error.code.exit_code(),
             Self::BadAnswer { status, .. } => match *status {
                 502..=504 => 10,
@@ -144,6 +156,8 @@ struct Transport {
     http: reqwest::Client,
     // Marked sensitive, which Debug respects.
     bearer: Option<HeaderValue>,
+    // Of an agent's: which bosses are believed.
+    memory: Option<Arc<dyn TermMemory>>,
 }
 
 impl Transport {
@@ -173,7 +187,7 @@ impl Transport {
             .no_proxy()
             .build()
             .map_err(|error| refuse(&format!("the HTTP client cannot be set up: {error}")))?;
-        Ok(Self { base, http, bearer })
+        Ok(Self { base, http, bearer, memory: None })
     }
 
     /// Returns the address of a resource. Segments are escaped, so that none can reach another resource.
@@ -205,7 +219,22 @@ impl Transport {
     /// Sends a request and returns the answer once it says success.
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let response = request.send().await.map_err(|error| self.unreachable(error.without_url()))?;
+        self.hear(&response)?;
         if response.status().is_success() { Ok(response) } else { Err(self.refusal(response).await) }
+    }
+
+    /// Listens to the term of an answer, when that matters, before anything else of it is believed.
+    fn hear(&self, response: &Response) -> Result<(), ClientError> {
+        let Some(memory) = &self.memory else { return Ok(()) };
+        let term = response.headers().get(TERM_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let Some(term) = term else {
+            return Err(ClientError::BadAnswer {
+                url: response.url().to_string(),
+                status: response.status().as_u16(),
+                reason: format!("it has no header {TERM_HEADER}"),
+            });
+        };
+        memory.hear(term).map_err(|source| ClientError::OldBoss { url: self.shown(), source })
     }
 
     /// Asks whether something is there, which an answer without a body says.

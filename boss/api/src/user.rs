@@ -6,11 +6,16 @@
 //! | `POST logout`, `GET whoami` | -> [`Whoami`] |
 //! | `GET experiments`, `POST experiments` | [`CreateExperiment`] -> [`ExperimentView`] |
 //! | `GET experiments/{pid}/{eid}`, `PATCH` | [`ModifyExperiment`] -> [`ExperimentView`] |
-//! | `POST experiments/{pid}/{eid}/{swapin,swapout,terminate,retry}` | -> [`JobView`] |
+//! | `POST experiments/{pid}/{eid}/{swapin,swapout,terminate,cancel}` | -> [`JobView`] |
+//! | `POST experiments/{pid}/{eid}/retry` | [`RetryHeld`] -> [`JobView`] |
+//! | `POST experiments/{pid}/{eid}/discard` | [`DiscardNode`] -> [`JobView`] |
+//! | `POST experiments/{pid}/{eid}/giveup` | [`GiveUp`] -> [`JobView`] |
 //! | `GET experiments/{pid}/{eid}/{points,events}` | -> [`SwapPointView`]s, [`EventView`]s |
 //! | `GET jobs/{id}?wait_ms=N` | -> [`JobView`], after a change or so long |
 //! | `GET nodes`, `GET nodes/{name}`, `POST nodes` | [`RegisterNode`] -> [`NodeView`] |
 //! | `POST nodes/{name}/load` | [`LoadNode`] -> [`JobView`] |
+//! | `POST nodes/{name}/retry` | -> [`NodeView`] |
+//! | `POST nodes/{name}/keep` | [`KeepNode`] -> [`NodeView`] |
 //! | `HEAD objects/{digest}` | -> 200 is there, 404 is not |
 //! | `PUT objects/{digest}` | raw bytes -> 201 stored, 200 was there |
 //! | `GET images`, `POST images` | [`RegisterImage`] -> [`ImageView`] |
@@ -161,6 +166,64 @@ pub struct ModifyExperiment {
     pub save_swap_state: Option<bool>,
 }
 
+/// Lets what is held go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetryHeld {
+    /// Save whole disks, compared with nothing: when a base image or its signature is what is in the way.
+    #[serde(default)]
+    pub full_image: bool,
+}
+
+/// That somebody means it, and is who the token says: for what cannot be undone.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    /// The experiment's name, typed once more: its `eid`.
+    pub typed: String,
+    /// The caller's password; at most 1024 bytes.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Confirmation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Confirmation").field("typed", &self.typed).finish_non_exhaustive()
+    }
+}
+
+/// Gives up what is on the disks of a held node that could not be saved. For leaders of the project.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiscardNode {
+    /// The node, as the experiment calls it.
+    pub vname: Name,
+    /// Says that it is meant.
+    pub confirmation: Confirmation,
+}
+
+/// Gives a held swap-in up; the experiment is swapped out again, with what was saved before.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GiveUp {
+    /// Needed when a node runs already: what was written on it since is lost. For leaders of the project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmation: Option<Confirmation>,
+}
+
+/// The longest note on a held machine, in characters.
+pub const MAX_NOTE: usize = 500;
+
+/// Puts a note on a held machine, for people: leave it alone. Nothing acts on it, also not when the time is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepNode {
+    /// Until when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    /// Why; at most [`MAX_NOTE`] characters.
+    pub note: String,
+}
+
 /// Emulab's states of an experiment, and HELD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -275,7 +338,35 @@ pub enum NodeStateView {
         owner: String,
         /// What to do next.
         next: String,
+        /// What is on its disks, as far as boss knows.
+        disks: HeldDisks,
+        /// What somebody noted on it.
+        kept: Option<KeptView>,
     },
+}
+
+/// What is on the disks of a held machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeldDisks {
+    /// What its experiment left, saved nowhere.
+    Unsaved,
+    /// What its experiment left, saved or not to be saved.
+    Settled,
+    /// What boss writes to them, or nothing of anybody.
+    Ours,
+}
+
+/// A note on a held machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptView {
+    /// Who wants it left alone.
+    pub by: Name,
+    /// Until when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    /// Why.
+    pub note: String,
 }
 
 impl NodeStateView {
@@ -415,6 +506,20 @@ pub enum JobKind {
     Terminate,
     /// Load an image on one machine.
     Load,
+    /// Take a swap-out back: its machines go back to their own systems.
+    Cancel,
+    /// Release the machines of a held swap-in; what was saved before stays.
+    GiveUp,
+}
+
+/// What becomes of saved nodes when another of the experiment could not be saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// They are freed.
+    ReleaseVerified,
+    /// They are held, too.
+    HoldAll,
 }
 
 /// A job as shown.
@@ -426,6 +531,10 @@ pub struct JobView {
     pub kind: JobKind,
     /// What became of it.
     pub state: JobState,
+    /// Whether it saves: the *Save swap state* box when a swap-out was asked for.
+    pub saves: bool,
+    /// What it does when a node cannot be saved: `swap/on_failure` when it was asked for. Only of one that saves.
+    pub on_failure: Option<OnFailure>,
     /// Why, where that needs words.
     pub detail: Option<String>,
     /// When it was asked for.

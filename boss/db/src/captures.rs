@@ -336,6 +336,26 @@ pub async fn retry(conn: &mut PgConnection, term: u64, capture: &Capture) -> Out
     exactly_one(done.rows_affected(), || format!("capture {}", capture.id))
 }
 
+/// Lets the next attempt of a planned or failed capture save the whole disk because a person said so: its attempts
+/// are counted from here.
+///
+/// # Errors
+/// [`DbError::LostRace`] when it moved meanwhile or the term is over; what the database says.
+pub async fn whole(conn: &mut PgConnection, term: u64, capture: &Capture) -> Outcome<()> {
+    let done = sqlx::query!(
+        "UPDATE captures SET state = 'planned', attempts_before = attempt, failure_class = NULL, failure_reason = NULL,
+                base_version_id = NULL
+         WHERE id = $1 AND state = $2 AND attempt = $3 AND (SELECT term FROM boss_term) = $4",
+        capture.id.uuid(),
+        capture.state.step().as_str(),
+        integer("attempt", capture.attempt)?,
+        bigint("term", term)?,
+    )
+    .execute(conn)
+    .await?;
+    exactly_one(done.rows_affected(), || format!("capture {}", capture.id))
+}
+
 /// Notes how far an attempt is. The stall clock is only wound when a byte more was scanned or sent.
 ///
 /// # Errors

@@ -1,8 +1,9 @@
 //! What people asked for.
 
 use boss_api::ids::{ExperimentId, JobId, NodeId, UserId};
-use boss_api::user::{JobKind, JobState};
-use boss_model::job::{kind_word, parse_kind, state_word};
+use boss_api::user::{JobKind, JobState, OnFailure};
+use boss_model::job::{kind_word, parse_kind, parse_state, state_word};
+use boss_model::settings::{on_failure_word, parse_on_failure};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -27,6 +28,8 @@ pub struct Job {
     pub state: JobState,
     /// Whether a swap-out saves: decided when it was asked for.
     pub saves: bool,
+    /// What a swap-out does with the saved when another is not: decided when it was asked for.
+    pub on_failure: OnFailure,
 }
 
 struct Columns {
@@ -37,22 +40,22 @@ struct Columns {
     requester_id: Uuid,
     state: String,
     saves: bool,
+    on_failure: String,
 }
 
 impl TryFrom<Columns> for Job {
     type Error = DbError;
     fn try_from(columns: Columns) -> Outcome<Self> {
         let row = Row::new("jobs", columns.id);
-        let states = [JobState::Running, JobState::Done, JobState::Failed, JobState::Held];
-        let state = states.into_iter().find(|state| state_word(*state) == columns.state);
         Ok(Self {
             id: JobId::new(columns.id),
             kind: parse_kind(&columns.kind).map_err(|error| row.wrong("kind", error))?,
             experiment: ExperimentId::new(columns.experiment_id),
             node: columns.node_id.map(NodeId::new),
             requester: UserId::new(columns.requester_id),
-            state: state.ok_or_else(|| row.wrong("state", &columns.state))?,
+            state: parse_state(&columns.state).map_err(|error| row.wrong("state", error))?,
             saves: columns.saves,
+            on_failure: parse_on_failure(&columns.on_failure).map_err(|error| row.wrong("on_failure", error))?,
         })
     }
 }
@@ -75,14 +78,15 @@ pub async fn lock_experiment(conn: &mut PgConnection, experiment: ExperimentId) 
 /// What the database says.
 pub async fn add(conn: &mut PgConnection, job: &Job, at: OffsetDateTime) -> Outcome<()> {
     sqlx::query!(
-        "INSERT INTO jobs (id, kind, experiment_id, node_id, requester_id, state, saves, created_at)
-         VALUES ($1, $2, $3, $4, $5, 'running', $6, $7)",
+        "INSERT INTO jobs (id, kind, experiment_id, node_id, requester_id, state, saves, on_failure, created_at)
+         VALUES ($1, $2, $3, $4, $5, 'running', $6, $7, $8)",
         job.id.uuid(),
         kind_word(job.kind),
         job.experiment.uuid(),
         job.node.map(NodeId::uuid),
         job.requester.uuid(),
         job.saves,
+        on_failure_word(job.on_failure),
         at
     )
     .execute(conn)
@@ -97,7 +101,7 @@ pub async fn add(conn: &mut PgConnection, job: &Job, at: OffsetDateTime) -> Outc
 pub async fn unfinished_of(conn: &mut PgConnection, experiment: ExperimentId) -> Outcome<Option<Job>> {
     sqlx::query_as!(
         Columns,
-        "SELECT id, kind, experiment_id, node_id, requester_id, state, saves FROM jobs
+        "SELECT id, kind, experiment_id, node_id, requester_id, state, saves, on_failure FROM jobs
          WHERE experiment_id = $1 AND state IN ('running', 'held')",
         experiment.uuid()
     )
@@ -114,7 +118,7 @@ pub async fn unfinished_of(conn: &mut PgConnection, experiment: ExperimentId) ->
 pub async fn unfinished(conn: &mut PgConnection) -> Outcome<Vec<Job>> {
     sqlx::query_as!(
         Columns,
-        "SELECT id, kind, experiment_id, node_id, requester_id, state, saves FROM jobs
+        "SELECT id, kind, experiment_id, node_id, requester_id, state, saves, on_failure FROM jobs
          WHERE state IN ('running', 'held') ORDER BY id"
     )
     .fetch_all(conn)

@@ -23,6 +23,7 @@ pub mod settings;
 pub mod term;
 pub mod users;
 pub mod views;
+pub mod waivers;
 pub mod writes;
 
 pub use begin::begin;

@@ -1,7 +1,7 @@
 //! Machines, their disks, and which virtual node each is.
 
 use boss_api::Name;
-use boss_api::ids::{DiskId, ExperimentId, NodeId, VirtualNodeId};
+use boss_api::ids::{DiskId, ExperimentId, NodeId, UserId, VirtualNodeId};
 use boss_api::user::PowerConfig;
 use boss_model::node::{Held, NodeState};
 use sigs::{ByteLen, SectorSize};
@@ -179,6 +179,23 @@ pub async fn of_experiment(conn: &mut PgConnection, experiment: ExperimentId) ->
     .collect()
 }
 
+/// Returns all machines, by name.
+///
+/// # Errors
+/// What the database says.
+pub async fn all(conn: &mut PgConnection) -> Outcome<Vec<Node>> {
+    sqlx::query_as!(
+        Columns,
+        "SELECT id, name, state, epoch, power, held_reason, held_owner, held_next, held_from, state_since
+         FROM nodes ORDER BY name"
+    )
+    .fetch_all(conn)
+    .await?
+    .into_iter()
+    .map(TryInto::try_into)
+    .collect()
+}
+
 /// Returns the free machines by name and locks them; those that somebody else is just taking are left out.
 ///
 /// # Errors
@@ -255,7 +272,7 @@ pub async fn transition(
     };
     let done = sqlx::query!(
         "UPDATE nodes SET state = $4, epoch = $5, held_reason = $6, held_owner = $7, held_next = $8, held_from = $9,
-                          state_since = $10
+                          state_since = $10, kept_by = NULL, kept_until = NULL, kept_note = NULL
          WHERE id = $1 AND state = $2 AND epoch = $3 AND (SELECT term FROM boss_term) = $11",
         node.id.uuid(),
         node.state.as_str(),
@@ -273,6 +290,32 @@ pub async fn transition(
     .await?;
     exactly_one(done.rows_affected(), || format!("node {} ({} to {})", node.name, node.state.as_str(), to.as_str()))?;
     Ok(Node { state: to, epoch: next, state_since: at, ..node.clone() })
+}
+
+/// Notes who wants a held machine left alone, until when and why. A later note takes the place of an earlier one.
+///
+/// # Errors
+/// [`DbError::LostRace`] when it is not held any more or the term is over; what the database says.
+pub async fn keep(
+    conn: &mut PgConnection,
+    term: u64,
+    node: &Node,
+    by: UserId,
+    (until, note): (OffsetDateTime, &str),
+) -> Outcome<()> {
+    let done = sqlx::query!(
+        "UPDATE nodes SET kept_by = $3, kept_until = $4, kept_note = $5
+         WHERE id = $1 AND state = 'held' AND epoch = $2 AND (SELECT term FROM boss_term) = $6",
+        node.id.uuid(),
+        bigint("epoch", node.epoch)?,
+        by.uuid(),
+        until,
+        note,
+        bigint("term", term)?,
+    )
+    .execute(conn)
+    .await?;
+    exactly_one(done.rows_affected(), || format!("node {}", node.name))
 }
 
 /// Gives a machine to a virtual node that has none.

@@ -21,7 +21,7 @@ pub struct SwapPoint {
     pub number: u32,
     /// Whether all of it is saved.
     pub state: SwapPointState,
-    /// The exact text of its seal, when it is complete.
+    /// The exact text of its seal, when it is complete or its rest was given up.
     pub sealed: Option<String>,
 }
 
@@ -103,32 +103,16 @@ pub async fn newest(conn: &mut PgConnection, experiment: ExperimentId) -> Outcom
     .transpose()
 }
 
-/// Returns the newest complete swap point of an experiment: what it is swapped in from.
+/// Returns the sealed swap points of an experiment, oldest first: those that are complete, and those whose rest was
+/// given up. What it is swapped in from is in them.
 ///
 /// # Errors
 /// What the database says.
-pub async fn newest_complete(conn: &mut PgConnection, experiment: ExperimentId) -> Outcome<Option<SwapPoint>> {
+pub async fn sealed(conn: &mut PgConnection, experiment: ExperimentId) -> Outcome<Vec<SwapPoint>> {
     sqlx::query_as!(
         Columns,
         "SELECT id, experiment_id, number, state, sealed FROM swap_points
-         WHERE experiment_id = $1 AND state = 'complete' ORDER BY number DESC LIMIT 1",
-        experiment.uuid()
-    )
-    .fetch_optional(conn)
-    .await?
-    .map(TryInto::try_into)
-    .transpose()
-}
-
-/// Returns all complete swap points of an experiment, oldest first.
-///
-/// # Errors
-/// What the database says.
-pub async fn complete(conn: &mut PgConnection, experiment: ExperimentId) -> Outcome<Vec<SwapPoint>> {
-    sqlx::query_as!(
-        Columns,
-        "SELECT id, experiment_id, number, state, sealed FROM swap_points
-         WHERE experiment_id = $1 AND state = 'complete' ORDER BY number",
+         WHERE experiment_id = $1 AND sealed IS NOT NULL ORDER BY number",
         experiment.uuid()
     )
     .fetch_all(conn)

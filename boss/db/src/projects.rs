@@ -20,13 +20,30 @@ pub struct Project {
     pub pid: Name,
 }
 
+/// A project, and what a user is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The project.
+    pub project: Project,
+    /// What the user is there.
+    pub role: ProjectRole,
+}
+
 /// What a user is in a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProjectRole {
     /// Uses it.
     Member,
-    /// Also decides who is a member.
+    /// Also decides who is a member, and may give up what could not be saved.
     Leader,
+}
+
+fn read_role(row: &Row, text: &str) -> Outcome<ProjectRole> {
+    match text {
+        "member" => Ok(ProjectRole::Member),
+        "leader" => Ok(ProjectRole::Leader),
+        other => Err(row.wrong("role", other)),
+    }
 }
 
 /// Makes sure that a project of this name exists, and returns its id: `id` when it is new.
@@ -68,15 +85,20 @@ pub async fn all(conn: &mut PgConnection) -> Outcome<Vec<Project>> {
 ///
 /// # Errors
 /// What the database says.
-pub async fn of_user(conn: &mut PgConnection, user: UserId) -> Outcome<Vec<Project>> {
+pub async fn of_user(conn: &mut PgConnection, user: UserId) -> Outcome<Vec<Membership>> {
     let rows = sqlx::query!(
-        "SELECT p.id, p.pid FROM projects p JOIN project_members m ON m.project_id = p.id
+        "SELECT p.id, p.pid, m.role FROM projects p JOIN project_members m ON m.project_id = p.id
          WHERE m.user_id = $1 ORDER BY p.pid",
         user.uuid()
     )
     .fetch_all(conn)
     .await?;
-    rows.into_iter().map(|row| read(row.id, &row.pid)).collect()
+    rows.into_iter()
+        .map(|row| {
+            let role = read_role(&Row::new("project_members", row.id), &row.role)?;
+            Ok(Membership { project: read(row.id, &row.pid)?, role })
+        })
+        .collect()
 }
 
 /// Returns what a user is in a project, or nothing.
@@ -91,12 +113,7 @@ pub async fn role(conn: &mut PgConnection, project: ProjectId, user: UserId) -> 
     )
     .fetch_optional(conn)
     .await?;
-    match role.as_deref() {
-        None => Ok(None),
-        Some("member") => Ok(Some(ProjectRole::Member)),
-        Some("leader") => Ok(Some(ProjectRole::Leader)),
-        Some(other) => Err(Row::new("project_members", project).wrong("role", other)),
-    }
+    role.map(|role| read_role(&Row::new("project_members", project), &role)).transpose()
 }
 
 /// Makes a user a member, or changes what a member is.

@@ -1,17 +1,40 @@
 //! Who rules: each boss that starts takes the next term, and an effect under an older one is refused.
 
+use boss_model::term::{Standing, Takeover};
 use sqlx::PgConnection;
 
 use crate::columns::{Row, bigint};
-use crate::error::{DbError, Outcome};
+use crate::error::{DbError, Outcome, exactly_one};
 
-/// Takes the next term; whoever ruled before is over.
+/// Returns how far the database is.
 ///
 /// # Errors
 /// What the database says.
-pub async fn take(conn: &mut PgConnection) -> Outcome<u64> {
-    let term = sqlx::query_scalar!("UPDATE boss_term SET term = term + 1 RETURNING term").fetch_one(conn).await?;
-    Row::new("boss_term", "only").number("term", term)
+pub async fn standing(conn: &mut PgConnection) -> Outcome<Standing> {
+    let row =
+        sqlx::query!(r#"SELECT term, (SELECT coalesce(sum(epoch), 0)::bigint FROM nodes) AS "hands!" FROM boss_term"#)
+            .fetch_one(conn)
+            .await?;
+    let at = Row::new("boss_term", "only");
+    Ok(Standing { term: at.number("term", row.term)?, hands: at.number("sum of nodes.epoch", row.hands)? })
+}
+
+/// Takes the next term, above that of the store, too; whoever ruled before is over.
+///
+/// # Errors
+/// [`DbError::LostRace`] when another boss took one at the same moment; what the database says.
+pub async fn take(conn: &mut PgConnection, store: Standing) -> Outcome<Takeover> {
+    let database = standing(&mut *conn).await?;
+    let takeover = Takeover::of(database, store);
+    let done = sqlx::query!(
+        "UPDATE boss_term SET term = $2 WHERE term = $1",
+        bigint("term", database.term)?,
+        bigint("term", takeover.term)?
+    )
+    .execute(conn)
+    .await?;
+    exactly_one(done.rows_affected(), || "the term".to_owned())?;
+    Ok(takeover)
 }
 
 /// Checks that this boss still rules, and keeps it so until the transaction ends: no other can take over in between.
@@ -20,7 +43,7 @@ pub async fn take(conn: &mut PgConnection) -> Outcome<u64> {
 /// [`DbError::TermOver`] when it does not.
 pub async fn fence(conn: &mut PgConnection, own: u64) -> Outcome<()> {
     let ruling = sqlx::query_scalar!("SELECT term FROM boss_term FOR SHARE").fetch_one(conn).await?;
-    check(ruling, own)
+    compare(own, ruling)
 }
 
 /// Checks that this boss still rules, and until the transaction ends nobody else changes anything: every other
@@ -30,10 +53,19 @@ pub async fn fence(conn: &mut PgConnection, own: u64) -> Outcome<()> {
 /// [`DbError::TermOver`] when it does not.
 pub async fn fence_alone(conn: &mut PgConnection, own: u64) -> Outcome<()> {
     let ruling = sqlx::query_scalar!("SELECT term FROM boss_term FOR UPDATE").fetch_one(conn).await?;
-    check(ruling, own)
+    compare(own, ruling)
 }
 
-fn check(ruling: i64, own: u64) -> Outcome<()> {
+/// Checks that this boss rules now, before it answers with what the database says.
+///
+/// # Errors
+/// [`DbError::TermOver`] when it does not.
+pub async fn check(conn: &mut PgConnection, own: u64) -> Outcome<()> {
+    let ruling = sqlx::query_scalar!("SELECT term FROM boss_term").fetch_one(conn).await?;
+    compare(own, ruling)
+}
+
+fn compare(own: u64, ruling: i64) -> Outcome<()> {
     if ruling == bigint("term", own)? {
         return Ok(());
     }

@@ -93,6 +93,17 @@ pub async fn find(conn: &mut PgConnection, name: &Name) -> Outcome<Option<User>>
     row.map(|row| read(row.id, &row.name, &row.role, row.created_at)).transpose()
 }
 
+/// Returns a user.
+///
+/// # Errors
+/// What the database says.
+pub async fn get(conn: &mut PgConnection, id: UserId) -> Outcome<Option<User>> {
+    let row = sqlx::query!("SELECT id, name, role, created_at FROM users WHERE id = $1", id.uuid())
+        .fetch_optional(conn)
+        .await?;
+    row.map(|row| read(row.id, &row.name, &row.role, row.created_at)).transpose()
+}
+
 /// Returns the user of this name and the hash of the password.
 ///
 /// # Errors

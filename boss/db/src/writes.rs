@@ -222,6 +222,44 @@ pub async fn of_node(
     .collect()
 }
 
+/// Returns the writes that are not over, of all machines.
+///
+/// # Errors
+/// What the database says.
+pub async fn open(conn: &mut PgConnection) -> Outcome<Vec<DiskWrite>> {
+    sqlx::query_as!(
+        Columns,
+        "SELECT id, node_id, disk_id, epoch, job_id, purpose, image_version_id, capture_id, permit, state, attempt,
+                attempts_before, boot_id, attempt_at, progress_at, root, failure_class, failure_reason
+         FROM disk_writes WHERE state IN ('issued', 'running', 'failed') ORDER BY id"
+    )
+    .fetch_all(conn)
+    .await?
+    .into_iter()
+    .map(TryInto::try_into)
+    .collect()
+}
+
+/// Puts the permit that was sealed anew in this term in the place of the old one.
+///
+/// # Errors
+/// [`DbError::LostRace`] when the write moved meanwhile or the term is over; what the database says.
+pub async fn renew(conn: &mut PgConnection, term: u64, write: &DiskWrite, permit: &str) -> Outcome<()> {
+    let done = sqlx::query!(
+        "UPDATE disk_writes SET permit = $5
+         WHERE id = $1 AND state = $2 AND epoch = $3 AND attempt = $4 AND (SELECT term FROM boss_term) = $6",
+        write.id.uuid(),
+        write.state.as_str(),
+        bigint("epoch", write.epoch)?,
+        integer("attempt", write.attempt)?,
+        permit,
+        bigint("term", term)?,
+    )
+    .execute(conn)
+    .await?;
+    exactly_one(done.rows_affected(), || format!("write {}", write.id))
+}
+
 /// What a move leaves behind, besides the state.
 #[derive(Clone, Debug, Default)]
 pub struct WriteEnd {

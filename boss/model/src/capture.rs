@@ -81,6 +81,8 @@ pub enum CaptureEvent {
     NewAttempt,
     /// A person wants it tried again.
     Retry,
+    /// A person wants the next attempt to save the whole disk, compared with nothing.
+    Whole,
 }
 
 impl CaptureEvent {
@@ -92,7 +94,7 @@ impl CaptureEvent {
             Self::Verify => CaptureStep::Verified,
             Self::Retire => CaptureStep::Retired,
             Self::Fail { .. } => CaptureStep::Failed,
-            Self::NewAttempt | Self::Retry => CaptureStep::Planned,
+            Self::NewAttempt | Self::Retry | Self::Whole => CaptureStep::Planned,
         }
     }
 }
@@ -128,7 +130,8 @@ impl CaptureState {
                 Ok(Self::Failed { class, reason })
             }
             (Self::Failed { class: FailureClass::Transient, .. }, CaptureEvent::NewAttempt)
-            | (Self::Failed { .. }, CaptureEvent::Retry) => Ok(Self::Planned),
+            | (Self::Failed { .. }, CaptureEvent::Retry)
+            | (Self::Planned | Self::Failed { .. }, CaptureEvent::Whole) => Ok(Self::Planned),
             (
                 Self::Planned
                 | Self::Frozen
@@ -144,7 +147,8 @@ impl CaptureState {
                 | CaptureEvent::Retire
                 | CaptureEvent::Fail { .. }
                 | CaptureEvent::NewAttempt
-                | CaptureEvent::Retry,
+                | CaptureEvent::Retry
+                | CaptureEvent::Whole,
             ) => Err(invalid),
         }
     }
@@ -195,17 +199,17 @@ mod tests {
             failed(FailureClass::Corruption),
             failed(FailureClass::Machine),
         ];
-        // Columns: begin, stream, receive, verify, retire, fail, new attempt, retry.
-        let table: [[Option<S>; 8]; 9] = [
-            [Some(S::Frozen), None, None, None, None, Some(S::Failed), None, None],
-            [None, Some(S::Streaming), Some(S::Received), None, None, Some(S::Failed), None, None],
-            [None, None, Some(S::Received), None, None, Some(S::Failed), None, None],
-            [None, None, None, Some(S::Verified), None, Some(S::Failed), None, None],
-            [None, None, None, None, Some(S::Retired), None, None, None],
-            [None; 8],
-            [None, None, None, None, None, None, Some(S::Planned), Some(S::Planned)],
-            [None, None, None, None, None, None, None, Some(S::Planned)],
-            [None, None, None, None, None, None, None, Some(S::Planned)],
+        // Columns: begin, stream, receive, verify, retire, fail, new attempt, retry, whole.
+        let table: [[Option<S>; 9]; 9] = [
+            [Some(S::Frozen), None, None, None, None, Some(S::Failed), None, None, Some(S::Planned)],
+            [None, Some(S::Streaming), Some(S::Received), None, None, Some(S::Failed), None, None, None],
+            [None, None, Some(S::Received), None, None, Some(S::Failed), None, None, None],
+            [None, None, None, Some(S::Verified), None, Some(S::Failed), None, None, None],
+            [None, None, None, None, Some(S::Retired), None, None, None, None],
+            [None; 9],
+            [None, None, None, None, None, None, Some(S::Planned), Some(S::Planned), Some(S::Planned)],
+            [None, None, None, None, None, None, None, Some(S::Planned), Some(S::Planned)],
+            [None, None, None, None, None, None, None, Some(S::Planned), Some(S::Planned)],
         ];
         for (state, row) in states.iter().zip(table) {
             let events = [
@@ -217,6 +221,7 @@ mod tests {
                 fail(),
                 CaptureEvent::NewAttempt,
                 CaptureEvent::Retry,
+                CaptureEvent::Whole,
             ];
             for (event, expected) in events.into_iter().zip(row) {
                 let found = state.clone().apply(event.clone()).ok().map(|state| state.step());

@@ -21,8 +21,12 @@ pub enum ExperimentEvent {
     Ended,
     /// A machine of it is held.
     Hold,
-    /// The held machines go on, for this job.
-    Resume(JobKind),
+    /// The held machines go on, for this job; without one it ran.
+    Resume(Option<JobKind>),
+    /// Its user takes the swap-out back.
+    Cancel,
+    /// Its user gives a held swap-in up.
+    GiveUp,
 }
 
 const fn word(state: ExperimentState) -> &'static str {
@@ -40,8 +44,8 @@ const fn word(state: ExperimentState) -> &'static str {
 /// Returns the state an experiment is in while a job of this kind runs.
 pub const fn while_running(kind: JobKind) -> ExperimentState {
     match kind {
-        JobKind::SwapIn => ExperimentState::Activating,
-        JobKind::SwapOut => ExperimentState::Swapping,
+        JobKind::SwapIn | JobKind::Cancel => ExperimentState::Activating,
+        JobKind::SwapOut | JobKind::GiveUp => ExperimentState::Swapping,
         JobKind::Terminate => ExperimentState::Terminating,
         JobKind::Load => ExperimentState::Active,
     }
@@ -62,19 +66,31 @@ pub const fn apply(from: ExperimentState, event: ExperimentEvent) -> Result<Expe
         E::Terminate => S::Terminating,
         E::Ended => S::Ended,
         E::Hold => S::Held,
-        E::Resume(kind) => while_running(kind),
+        E::Resume(Some(kind)) => while_running(kind),
+        E::Resume(None) => S::Active,
+        E::Cancel => while_running(JobKind::Cancel),
+        E::GiveUp => while_running(JobKind::GiveUp),
     };
     match (from, event) {
         (S::Swapped, E::SwapIn | E::Terminate)
         | (S::Activating, E::Activated | E::Hold)
         // Loading one machine on demand leaves the experiment active, and may end in doubt, too.
         | (S::Active, E::SwapOut | E::Terminate | E::Hold)
-        | (S::Swapping, E::SwappedOut | E::Hold)
+        | (S::Swapping, E::SwappedOut | E::Hold | E::Cancel)
         | (S::Terminating, E::Ended | E::Hold)
-        | (S::Held, E::Resume(_) | E::Terminate) => Ok(to),
+        | (S::Held, E::Resume(_) | E::Terminate | E::Cancel | E::GiveUp) => Ok(to),
         (
             S::Swapped | S::Activating | S::Active | S::Swapping | S::Terminating | S::Ended | S::Held,
-            E::SwapIn | E::Activated | E::SwapOut | E::SwappedOut | E::Terminate | E::Ended | E::Hold | E::Resume(_),
+            E::SwapIn
+            | E::Activated
+            | E::SwapOut
+            | E::SwappedOut
+            | E::Terminate
+            | E::Ended
+            | E::Hold
+            | E::Resume(_)
+            | E::Cancel
+            | E::GiveUp,
         ) => Err(InvalidTransition { from: word(from), to: word(to) }),
     }
 }
@@ -96,10 +112,15 @@ mod tests {
             E::Terminate,
             E::Ended,
             E::Hold,
-            E::Resume(JobKind::SwapIn),
-            E::Resume(JobKind::SwapOut),
-            E::Resume(JobKind::Terminate),
-            E::Resume(JobKind::Load),
+            E::Resume(Some(JobKind::SwapIn)),
+            E::Resume(Some(JobKind::SwapOut)),
+            E::Resume(Some(JobKind::Terminate)),
+            E::Resume(Some(JobKind::Load)),
+            E::Resume(Some(JobKind::Cancel)),
+            E::Resume(Some(JobKind::GiveUp)),
+            E::Resume(None),
+            E::Cancel,
+            E::GiveUp,
         ];
         let moves = [
             (S::Swapped, E::SwapIn, S::Activating),
@@ -114,10 +135,16 @@ mod tests {
             (S::Terminating, E::Ended, S::Ended),
             (S::Terminating, E::Hold, S::Held),
             (S::Held, E::Terminate, S::Terminating),
-            (S::Held, E::Resume(JobKind::SwapIn), S::Activating),
-            (S::Held, E::Resume(JobKind::SwapOut), S::Swapping),
-            (S::Held, E::Resume(JobKind::Terminate), S::Terminating),
-            (S::Held, E::Resume(JobKind::Load), S::Active),
+            (S::Held, E::Resume(Some(JobKind::SwapIn)), S::Activating),
+            (S::Held, E::Resume(Some(JobKind::SwapOut)), S::Swapping),
+            (S::Held, E::Resume(Some(JobKind::Terminate)), S::Terminating),
+            (S::Held, E::Resume(Some(JobKind::Load)), S::Active),
+            (S::Held, E::Resume(Some(JobKind::Cancel)), S::Activating),
+            (S::Held, E::Resume(Some(JobKind::GiveUp)), S::Swapping),
+            (S::Held, E::Resume(None), S::Active),
+            (S::Swapping, E::Cancel, S::Activating),
+            (S::Held, E::Cancel, S::Activating),
+            (S::Held, E::GiveUp, S::Swapping),
         ];
         for from in states {
             for event in events {

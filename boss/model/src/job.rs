@@ -34,6 +34,8 @@ pub const fn kind_word(kind: JobKind) -> &'static str {
         JobKind::SwapOut => "swap-out",
         JobKind::Terminate => "terminate",
         JobKind::Load => "load",
+        JobKind::Cancel => "cancel",
+        JobKind::GiveUp => "give-up",
     }
 }
 
@@ -42,9 +44,21 @@ pub const fn kind_word(kind: JobKind) -> &'static str {
 /// # Errors
 /// [`crate::UnknownState`] for another word.
 pub fn parse_kind(word: &str) -> Result<JobKind, crate::UnknownState> {
-    [JobKind::SwapIn, JobKind::SwapOut, JobKind::Terminate, JobKind::Load]
+    use JobKind as K;
+    [K::SwapIn, K::SwapOut, K::Terminate, K::Load, K::Cancel, K::GiveUp]
         .into_iter()
         .find(|kind| kind_word(*kind) == word)
+        .ok_or_else(|| crate::UnknownState(word.into()))
+}
+
+/// Parses a word made by [`state_word`].
+///
+/// # Errors
+/// [`crate::UnknownState`] for another word.
+pub fn parse_state(word: &str) -> Result<JobState, crate::UnknownState> {
+    [JobState::Running, JobState::Done, JobState::Failed, JobState::Held]
+        .into_iter()
+        .find(|state| state_word(*state) == word)
         .ok_or_else(|| crate::UnknownState(word.into()))
 }
 
@@ -61,7 +75,7 @@ pub const fn apply(from: JobState, event: JobEvent) -> Result<JobState, InvalidT
     };
     match (from, event) {
         (JobState::Running, JobEvent::Finish | JobEvent::Fail | JobEvent::Hold)
-        // A held job fails when its experiment is terminated instead.
+        // One that is taken back, given up or terminated instead fails.
         | (JobState::Held, JobEvent::Resume | JobEvent::Fail) => Ok(to),
         (
             JobState::Running | JobState::Done | JobState::Failed | JobState::Held,

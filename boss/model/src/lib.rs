@@ -5,6 +5,7 @@
 //!
 //! - [`node`], [`capture`], [`experiment`], [`point`], [`job`], [`mod@write`]: one state machine each
 //! - [`permit`]: the rule that nothing is overwritten without evidence that nothing is lost
+//! - [`term`]: who rules
 //! - [`settings`]: the site's variables
 
 pub mod capture;
@@ -14,6 +15,7 @@ pub mod node;
 pub mod permit;
 pub mod point;
 pub mod settings;
+pub mod term;
 pub mod write;
 
 /// A move that the rules do not know.

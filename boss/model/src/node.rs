@@ -40,6 +40,26 @@ state_words!(NodeStep {
     Rebooting => "rebooting",
 });
 
+impl NodeStep {
+    /// Returns whether a machine here may hold what is saved nowhere: it runs, or ran, and nothing was proved since.
+    pub const fn may_hold_unsaved(self) -> bool {
+        match self {
+            Self::InUse | Self::Quiescing | Self::Capturing | Self::Rebooting => true,
+            Self::Free | Self::Reserved | Self::Restoring | Self::Checked | Self::Releasable | Self::Sanitizing => {
+                false
+            }
+        }
+    }
+
+    /// Returns whether a machine here is as its experiment left it, so that it can go back to it.
+    pub const fn is_untouched(self) -> bool {
+        match self {
+            Self::InUse | Self::Quiescing | Self::Capturing | Self::Releasable | Self::Rebooting => true,
+            Self::Free | Self::Reserved | Self::Restoring | Self::Checked | Self::Sanitizing => false,
+        }
+    }
+}
+
 /// Why a machine is held: doubt, and nothing is overwritten until somebody decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -100,6 +120,8 @@ pub enum NodeEvent {
     },
     /// Somebody decided that it goes on where it was held.
     Retry,
+    /// Somebody with the right to it gave up what is on a machine that could not be saved.
+    Discard,
 }
 
 impl NodeEvent {
@@ -120,6 +142,7 @@ impl NodeEvent {
             Self::GoBack => "rebooting",
             Self::Hold { .. } => "held",
             Self::Retry => "where it was held",
+            Self::Discard => "releasable, given up",
         }
     }
 }
@@ -150,9 +173,27 @@ impl NodeState {
         let invalid = InvalidTransition { from: self.as_str(), to: event.to() };
         let step = match self {
             Self::At(step) => step,
-            // Held is left in one way only, so that nothing happens to a machine in doubt.
+            // Held is left only because a person said so, so that nothing happens to a machine in doubt.
             Self::Held(held) => {
-                return if event == NodeEvent::Retry { Ok(Self::At(held.from)) } else { Err(invalid) };
+                let is_being_saved = matches!(held.from, S::Quiescing | S::Capturing);
+                return match event {
+                    NodeEvent::Retry => Ok(Self::At(held.from)),
+                    NodeEvent::Discard if is_being_saved => Ok(Self::At(S::Releasable)),
+                    NodeEvent::Reserve
+                    | NodeEvent::Load
+                    | NodeEvent::Proved
+                    | NodeEvent::Booted
+                    | NodeEvent::Quiesce
+                    | NodeEvent::Capture
+                    | NodeEvent::Saved
+                    | NodeEvent::Waive
+                    | NodeEvent::Abandon
+                    | NodeEvent::Sanitize
+                    | NodeEvent::Freed
+                    | NodeEvent::GoBack
+                    | NodeEvent::Hold { .. }
+                    | NodeEvent::Discard => Err(invalid),
+                };
             }
         };
         let next = match (step, event) {
@@ -185,7 +226,8 @@ impl NodeState {
                 | NodeEvent::Sanitize
                 | NodeEvent::Freed
                 | NodeEvent::GoBack
-                | NodeEvent::Retry,
+                | NodeEvent::Retry
+                | NodeEvent::Discard,
             ) => return Err(invalid),
         };
         Ok(Self::At(next))
@@ -212,6 +254,7 @@ mod tests {
             NodeEvent::Freed,
             NodeEvent::GoBack,
             NodeEvent::Retry,
+            NodeEvent::Discard,
         ]
     }
 
@@ -250,13 +293,17 @@ mod tests {
     }
 
     #[test]
-    fn held_is_reached_from_everywhere_and_left_only_back() {
+    fn held_is_reached_from_everywhere_and_left_only_back_or_by_giving_up_what_was_to_be_saved() {
         for from in S::ALL {
             let hold = NodeEvent::Hold { reason: "r".into(), owner: "o".into(), next: "n".into() };
             let held = NodeState::At(*from).apply(hold.clone()).unwrap();
             assert_eq!(held.as_str(), "held");
             for event in events().into_iter().chain([hold]) {
-                let expected = (event == NodeEvent::Retry).then_some(NodeState::At(*from));
+                let expected = match (from, &event) {
+                    (_, NodeEvent::Retry) => Some(NodeState::At(*from)),
+                    (S::Quiescing | S::Capturing, NodeEvent::Discard) => Some(NodeState::At(S::Releasable)),
+                    _ => None,
+                };
                 assert_eq!(held.clone().apply(event.clone()).ok(), expected, "held from {from} by {event:?}");
             }
         }

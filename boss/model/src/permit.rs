@@ -69,6 +69,25 @@ impl AllVerified {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiver(String);
 
+/// That somebody with the right to it gave up what is on a machine, as it was written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Who.
+    pub by: UserId,
+    /// In which epoch of the machine.
+    pub epoch: u64,
+}
+
+/// A word about another time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the machine's content was given up in epoch {said}, and it is in epoch {epoch}")]
+pub struct OldWord {
+    /// When it was said.
+    pub said: u64,
+    /// The epoch of the machine.
+    pub epoch: u64,
+}
+
 /// A waiver for what must be saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the swap-out was asked for with saving on: it cannot be waived")]
@@ -84,6 +103,22 @@ impl Waiver {
             return Err(MustSave);
         }
         Ok(Self(format!("not saved: user {asked_by} swapped out with Save swap state off")))
+    }
+
+    /// The content of a held machine was given up, as it was written down.
+    ///
+    /// # Errors
+    /// [`OldWord`] when that was said in another epoch of the machine.
+    pub fn discarded(word: GivenUp, epoch: u64) -> Result<Self, OldWord> {
+        if word.epoch != epoch {
+            return Err(OldWord { said: word.epoch, epoch });
+        }
+        Ok(Self(format!("given up: user {} confirmed by password that it need not be saved", word.by)))
+    }
+
+    /// A held swap-in is given up, and the machine never ran for its experiment.
+    pub fn given_up(asked_by: UserId) -> Self {
+        Self(format!("nothing to save: user {asked_by} gave the swap-in up before the machine ran"))
     }
 
     /// The experiment is terminated, which its user asked for by that name.
@@ -172,6 +207,34 @@ impl IssuedPermit {
     }
 }
 
+/// A permit that cannot be carried into another term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the permit is of epoch {permitted} and term {term}, the write of epoch {epoch} is renewed in term {ruling}")]
+pub struct CannotRenew {
+    /// The epoch it was issued for.
+    pub permitted: u64,
+    /// The term it was issued in.
+    pub term: u64,
+    /// The epoch of the write.
+    pub epoch: u64,
+    /// The term that rules.
+    pub ruling: u64,
+}
+
+impl IssuedPermit {
+    /// Carries the permit of an open write into the term of a boss that took over: agents refuse those of older terms.
+    /// Nothing else about it changes. The caller has checked its seal.
+    ///
+    /// # Errors
+    /// [`CannotRenew`] when it is for another epoch than its write, or from a later term.
+    pub fn renewed(permit: Permit, epoch: u64, ruling: u64) -> Result<Self, CannotRenew> {
+        if permit.epoch != epoch || permit.term > ruling {
+            return Err(CannotRenew { permitted: permit.epoch, term: permit.term, epoch, ruling });
+        }
+        Ok(Self(Permit { term: ruling, ..permit }))
+    }
+}
+
 /// Evidence that does not carry this purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a machine that was saved is sanitized before anything is loaded on it")]
@@ -233,6 +296,9 @@ mod tests {
     fn what_must_be_saved_cannot_be_waived_and_a_machine_that_ran_is_not_fresh() {
         assert_eq!(Waiver::not_saved(user(), true), Err(MustSave));
         assert!(Waiver::not_saved(user(), false).is_ok());
+        let word = GivenUp { by: user(), epoch: 3 };
+        assert!(Waiver::discarded(word, 3).is_ok());
+        assert_eq!(Waiver::discarded(word, 4), Err(OldWord { said: 3, epoch: 4 }), "what it holds now is other work");
         let fresh: Vec<_> = NodeStep::ALL.iter().filter(|step| NothingToLose::at(**step).is_some()).collect();
         assert_eq!(fresh, [&NodeStep::Free, &NodeStep::Reserved, &NodeStep::Restoring, &NodeStep::Checked]);
     }
@@ -255,5 +321,24 @@ mod tests {
         assert_eq!(permit_for(WritePurpose::Load, &saved, target.clone()), Err(WrongEvidence));
         let waived = Evidence::Waived(Waiver::terminated(user()));
         assert!(permit_for(WritePurpose::Sanitize, &waived, target).is_ok());
+    }
+
+    #[test]
+    fn a_permit_goes_into_a_later_term_as_it_is_and_into_no_other_epoch() {
+        let permit = Permit {
+            write: WriteId::new(Uuid::from_u128(1)),
+            node: Name::new("pc1").unwrap(),
+            serial: "S1".into(),
+            bytes: ByteLen::new(1),
+            epoch: 3,
+            term: 5,
+            job: JobId::new(Uuid::from_u128(2)),
+            purpose: WritePurpose::Sanitize,
+            evidence: "verified".into(),
+        };
+        let renewed = IssuedPermit::renewed(permit.clone(), 3, 7).unwrap();
+        assert_eq!(*renewed.permit(), Permit { term: 7, ..permit.clone() });
+        assert!(IssuedPermit::renewed(permit.clone(), 4, 7).is_err(), "the machine changed hands");
+        assert!(IssuedPermit::renewed(permit, 3, 4).is_err(), "this boss is over");
     }
 }

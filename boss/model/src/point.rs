@@ -1,10 +1,9 @@
 //! A swap point: one saved state of all nodes of an experiment, taken at one time.
 
-use boss_api::user::SwapPointState;
+use boss_api::user::{OnFailure, SwapPointState};
 
 use crate::InvalidTransition;
 use crate::node::NodeStep;
-use crate::settings::OnFailure;
 
 /// What happens to a swap point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +12,8 @@ pub enum PointEvent {
     Complete,
     /// Every node is decided, and some are not saved.
     Miss,
+    /// What is not saved was given up for good: what is saved is all there will be.
+    GiveUpRest,
 }
 
 /// Returns the word for the database.
@@ -44,8 +45,8 @@ pub const fn apply(from: SwapPointState, event: PointEvent) -> Result<SwapPointS
     match (from, event) {
         // A held node stood still all the time, so saving it later still is the state of that moment.
         (S::Open | S::Incomplete, PointEvent::Complete) => Ok(S::Complete),
-        (S::Open, PointEvent::Miss) => Ok(S::Incomplete),
-        (S::Complete | S::Incomplete, PointEvent::Miss) => {
+        (S::Open, PointEvent::Miss) | (S::Open | S::Incomplete, PointEvent::GiveUpRest) => Ok(S::Incomplete),
+        (S::Complete | S::Incomplete, PointEvent::Miss) | (S::Complete, PointEvent::GiveUpRest) => {
             Err(InvalidTransition { from: word(from), to: "incomplete" })
         }
         (S::Complete, PointEvent::Complete) => Err(InvalidTransition { from: "complete", to: "complete" }),
@@ -89,6 +90,9 @@ mod tests {
             (S::Incomplete, PointEvent::Miss, None),
             (S::Complete, PointEvent::Complete, None),
             (S::Complete, PointEvent::Miss, None),
+            (S::Open, PointEvent::GiveUpRest, Some(S::Incomplete)),
+            (S::Incomplete, PointEvent::GiveUpRest, Some(S::Incomplete)),
+            (S::Complete, PointEvent::GiveUpRest, None),
         ];
         for (from, event, expected) in table {
             assert_eq!(apply(from, event).ok(), expected, "{from:?} by {event:?}");

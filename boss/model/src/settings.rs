@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use boss_api::Name;
+use boss_api::user::OnFailure;
 
 /// A site variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,7 +122,7 @@ impl Setting {
             }
             Self::SwapOnFailure => {
                 "When a node cannot be saved: release-verified frees those that are saved and holds the rest; \
-                 hold-all holds all nodes of the experiment."
+                 hold-all holds all nodes of the experiment. Decided when a swap-out is asked for."
             }
             Self::SwapAttempts => {
                 "How many attempts are made while failures can pass by themselves (1 to 20). Corruption is never \
@@ -165,13 +166,23 @@ impl Setting {
     }
 }
 
-/// What becomes of saved nodes when another of the experiment could not be saved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFailure {
-    /// They are freed.
-    ReleaseVerified,
-    /// They are held, too.
-    HoldAll,
+/// Returns the word for the setting and the database.
+pub const fn on_failure_word(policy: OnFailure) -> &'static str {
+    match policy {
+        OnFailure::ReleaseVerified => "release-verified",
+        OnFailure::HoldAll => "hold-all",
+    }
+}
+
+/// Parses a word made by [`on_failure_word`].
+///
+/// # Errors
+/// [`crate::UnknownState`] for another word.
+pub fn parse_on_failure(word: &str) -> Result<OnFailure, crate::UnknownState> {
+    [OnFailure::ReleaseVerified, OnFailure::HoldAll]
+        .into_iter()
+        .find(|policy| on_failure_word(*policy) == word)
+        .ok_or_else(|| crate::UnknownState(word.into()))
 }
 
 /// All settings, parsed.
@@ -251,11 +262,8 @@ impl Settings {
             Setting::SwapCommandTimeout => self.command_timeout = seconds(604_800)?,
             Setting::SwapStallTimeout => self.stall_timeout = seconds(86_400)?,
             Setting::SwapOnFailure => {
-                self.on_failure = match text {
-                    "release-verified" => OnFailure::ReleaseVerified,
-                    "hold-all" => OnFailure::HoldAll,
-                    _ => return Err(bad("it is release-verified or hold-all".into())),
-                }
+                self.on_failure =
+                    parse_on_failure(text).map_err(|_| bad("it is release-verified or hold-all".into()))?;
             }
             Setting::SwapAttempts => {
                 self.attempts = u32::try_from(number(1, 20)?).map_err(|error| bad(error.to_string()))?;

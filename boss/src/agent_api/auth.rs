@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 use boss_api::ErrorCode;
 use boss_api::ids::{BootId, NodeId};
 use boss_db::boots::{self, Boot, BootState};
-use boss_db::nodes;
+use boss_db::{nodes, term};
 use sha2::{Digest as _, Sha256};
 
 use crate::app::App;
@@ -24,9 +24,10 @@ pub struct AgentIdentity {
 }
 
 impl AgentIdentity {
-    /// Checks that the boot is not over and the machine did not change hands.
+    /// Checks that this boss still rules, the boot is not over and the machine did not change hands.
     pub(super) async fn still_valid(&self, app: &App) -> Result<(), AppError> {
         let mut conn = app.pool.acquire().await?;
+        term::check(&mut conn, app.term).await?;
         let alive = boots::alive(&mut conn, self.node).await?;
         let node = nodes::get(&mut conn, self.node).await?;
         let valid = alive.is_some_and(|boot| boot.id == self.boot) && node.is_some_and(|node| node.epoch == self.epoch);
@@ -51,6 +52,8 @@ impl FromRequestParts<App> for AgentIdentity {
         // Looked up by the hash of 32 random bytes: how long that takes says nothing about them.
         let hash: [u8; 32] = Sha256::digest(*bytes).into();
         let mut conn = app.pool.acquire().await?;
+        // A boss that slept while another took over has nothing to say.
+        term::check(&mut conn, app.term).await?;
         let boot: Boot = boots::by_secret(&mut conn, &hash).await?.ok_or_else(unknown)?;
         let node = nodes::get(&mut conn, boot.node_id).await?.ok_or_else(unknown)?;
         if boot.state != BootState::Registered || boot.epoch != node.epoch {

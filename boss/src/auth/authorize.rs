@@ -3,7 +3,7 @@
 use boss_api::ids::ProjectId;
 use boss_api::user::UserRole;
 use boss_api::{ErrorCode, Name};
-use boss_db::projects::{Project, SYSTEM};
+use boss_db::projects::{Membership, Project, ProjectRole, SYSTEM};
 use boss_db::users::User;
 
 use crate::error::AppError;
@@ -13,13 +13,17 @@ use crate::error::AppError;
 pub struct Subject {
     /// The user.
     pub user: User,
-    /// The projects the user is a member of.
-    pub projects: Vec<Project>,
+    /// The projects the user is a member of, and what there.
+    pub projects: Vec<Membership>,
 }
 
 impl Subject {
     fn is_member(&self, project: ProjectId) -> bool {
-        self.projects.iter().any(|own| own.id == project)
+        self.projects.iter().any(|own| own.project.id == project)
+    }
+
+    fn leads(&self, project: ProjectId) -> bool {
+        self.projects.iter().any(|own| own.project.id == project && own.role == ProjectRole::Leader)
     }
 
     /// Returns whose experiments and images the user sees: nothing means all.
@@ -38,6 +42,10 @@ pub enum Verb {
     See,
     /// To change it, or to have something done with it.
     Change,
+    /// To deal with what is held: to let it go on, or to keep it. Loses nothing.
+    Attend,
+    /// To give up what could not be saved.
+    Discard,
 }
 
 /// Of what.
@@ -75,13 +83,18 @@ pub fn authorize(subject: &Subject, verb: Verb, resource: Resource<'_>) -> Resul
     let may = match (resource, verb, role) {
         (_, _, Admin) => true,
         (Resource::Site, Verb::See, Member | Operator) => true,
-        // An operator deals with machines, and so sees whose work is on them.
-        (Resource::Experiment(_), Verb::See, Operator) => true,
+        // An operator deals with machines, and so sees whose work is on them, and lets them go on.
+        (Resource::Experiment(_), Verb::See | Verb::Attend, Operator) => true,
+        (Resource::MachineOf(_), Verb::Attend, Operator) => true,
+        (Resource::Project(project), Verb::See | Verb::Change, Member | Operator) => subject.is_member(project),
         (
-            Resource::Project(project) | Resource::Experiment(project) | Resource::MachineOf(project),
-            Verb::See | Verb::Change,
+            Resource::Experiment(project) | Resource::MachineOf(project),
+            Verb::See | Verb::Change | Verb::Attend,
             Member | Operator,
         ) => subject.is_member(project),
+        (Resource::Experiment(project) | Resource::MachineOf(project), Verb::Discard, Member | Operator) => {
+            subject.leads(project)
+        }
         (Resource::Images(_), Verb::See, Operator) => true,
         (Resource::Images(project), Verb::See, Member) => {
             project.pid.as_str() == SYSTEM || subject.is_member(project.id)
@@ -89,22 +102,34 @@ pub fn authorize(subject: &Subject, verb: Verb, resource: Resource<'_>) -> Resul
         (Resource::Images(project), Verb::Change, Member | Operator) => {
             project.pid.as_str() != SYSTEM && subject.is_member(project.id)
         }
-        (Resource::Machines, Verb::See, Operator) => true,
+        (Resource::Machines, Verb::See | Verb::Attend, Operator) => true,
         (Resource::Settings, Verb::See, Operator) => true,
         (Resource::Site, Verb::Change, Member | Operator)
         | (Resource::Machines | Resource::Settings, Verb::Change, Operator)
         | (Resource::Machines | Resource::Settings, Verb::See | Verb::Change, Member)
-        | (Resource::Objects, Verb::See | Verb::Change, Member | Operator) => false,
+        | (Resource::Objects, Verb::See | Verb::Change, Member | Operator)
+        | (Resource::Machines, Verb::Discard, Operator)
+        | (Resource::Machines, Verb::Attend | Verb::Discard, Member)
+        | (
+            Resource::Site | Resource::Project(_) | Resource::Images(_) | Resource::Objects | Resource::Settings,
+            Verb::Attend | Verb::Discard,
+            Member | Operator,
+        ) => false,
     };
-    if may { Ok(Proof(())) } else { Err(refusal(subject, resource)) }
+    if may { Ok(Proof(())) } else { Err(refusal(subject, verb, resource)) }
 }
 
-fn refusal(subject: &Subject, resource: Resource<'_>) -> AppError {
-    let not_allowed = |what: &str| {
-        let user = &subject.user.name;
-        AppError::new(ErrorCode::NotAllowed, format!("{user} may not {what}: ask an admin of the site"))
-    };
+fn refusal(subject: &Subject, verb: Verb, resource: Resource<'_>) -> AppError {
+    let user = &subject.user.name;
+    let not_allowed =
+        |what: &str| AppError::new(ErrorCode::NotAllowed, format!("{user} may not {what}: ask an admin of the site"));
     match resource {
+        Resource::Experiment(project) | Resource::MachineOf(project)
+            if verb == Verb::Discard && (subject.is_member(project) || subject.user.role == UserRole::Operator) =>
+        {
+            let text = format!("{user} may not give up what could not be saved: ask a leader of the project");
+            AppError::new(ErrorCode::NotAllowed, text)
+        }
         Resource::Project(_) => AppError::not_found("this project"),
         // An operator sees it anyway.
         Resource::Experiment(_) if subject.user.role == UserRole::Operator => not_allowed("change this experiment"),
@@ -114,7 +139,7 @@ fn refusal(subject: &Subject, resource: Resource<'_>) -> AppError {
         }
         Resource::Images(_) => not_allowed("change images of this project"),
         Resource::MachineOf(_) => not_allowed("use a machine of another project's experiment"),
-        Resource::Machines => not_allowed("register machines, or use those that no experiment has"),
+        Resource::Machines => not_allowed("register machines, or deal with those that no experiment has"),
         Resource::Objects => not_allowed("put objects into the store"),
         Resource::Settings => not_allowed("deal with settings of the site"),
         Resource::Site => not_allowed("do this"),
@@ -125,7 +150,7 @@ fn refusal(subject: &Subject, resource: Resource<'_>) -> AppError {
 pub fn sees_machine_of(subject: &Subject, pid: Option<&Name>) -> bool {
     match subject.user.role {
         UserRole::Admin | UserRole::Operator => true,
-        UserRole::Member => pid.is_some_and(|pid| subject.projects.iter().any(|own| own.pid == *pid)),
+        UserRole::Member => pid.is_some_and(|pid| subject.projects.iter().any(|own| own.project.pid == *pid)),
     }
 }
 
@@ -146,38 +171,47 @@ mod tests {
             role,
             created_at: OffsetDateTime::UNIX_EPOCH,
         };
-        Subject { user, projects: vec![project(1, "own")] }
+        Subject { user, projects: vec![Membership { project: project(1, "own"), role: ProjectRole::Member }] }
     }
 
-    /// Every rule once: (resource, who may see, who may change); `m` own member, `o` operator who is no member,
-    /// `a` admin, `x` member of another project.
+    /// Every rule once: (resource, who may see, change, attend to what is held, discard it); `m` own member, `l` own
+    /// leader, `o` operator who is no member, `a` admin.
     #[test]
     fn the_table_of_rights() {
         let (own, other, system) = (project(1, "own"), project(2, "other"), project(3, SYSTEM));
         let mut outsider_operator = subject(UserRole::Operator);
         outsider_operator.projects.clear();
-        let people = [("m", subject(UserRole::Member)), ("o", outsider_operator), ("a", subject(UserRole::Admin))];
+        let mut leader = subject(UserRole::Member);
+        leader.projects[0].role = ProjectRole::Leader;
+        let people = [
+            ("m", subject(UserRole::Member)),
+            ("l", leader),
+            ("o", outsider_operator),
+            ("a", subject(UserRole::Admin)),
+        ];
         let who = |verb, resource| -> String {
             people.iter().filter(|(_, who)| authorize(who, verb, resource).is_ok()).map(|(letter, _)| *letter).collect()
         };
         let table = [
-            (Resource::Site, "moa", "a"),
-            (Resource::Project(own.id), "ma", "ma"),
-            (Resource::Project(other.id), "a", "a"),
-            (Resource::Experiment(own.id), "moa", "ma"),
-            (Resource::Experiment(other.id), "oa", "a"),
-            (Resource::MachineOf(own.id), "ma", "ma"),
-            (Resource::MachineOf(other.id), "a", "a"),
-            (Resource::Machines, "oa", "a"),
-            (Resource::Images(&own), "moa", "ma"),
-            (Resource::Images(&other), "oa", "a"),
-            (Resource::Images(&system), "moa", "a"),
-            (Resource::Objects, "a", "a"),
-            (Resource::Settings, "oa", "a"),
+            (Resource::Site, "mloa", "a", "a", "a"),
+            (Resource::Project(own.id), "mla", "mla", "a", "a"),
+            (Resource::Project(other.id), "a", "a", "a", "a"),
+            (Resource::Experiment(own.id), "mloa", "mla", "mloa", "la"),
+            (Resource::Experiment(other.id), "oa", "a", "oa", "a"),
+            (Resource::MachineOf(own.id), "mla", "mla", "mloa", "la"),
+            (Resource::MachineOf(other.id), "a", "a", "oa", "a"),
+            (Resource::Machines, "oa", "a", "oa", "a"),
+            (Resource::Images(&own), "mloa", "mla", "a", "a"),
+            (Resource::Images(&other), "oa", "a", "a", "a"),
+            (Resource::Images(&system), "mloa", "a", "a", "a"),
+            (Resource::Objects, "a", "a", "a", "a"),
+            (Resource::Settings, "oa", "a", "a", "a"),
         ];
-        for (resource, see, change) in table {
+        for (resource, see, change, attend, discard) in table {
             assert_eq!(who(Verb::See, resource), see, "see {resource:?}");
             assert_eq!(who(Verb::Change, resource), change, "change {resource:?}");
+            assert_eq!(who(Verb::Attend, resource), attend, "attend {resource:?}");
+            assert_eq!(who(Verb::Discard, resource), discard, "discard {resource:?}");
         }
     }
 

@@ -94,19 +94,23 @@ fn verb_of(method: &Method) -> Verb {
     if method.is_safe() { Verb::See } else { Verb::Change }
 }
 
-async fn named_experiment(parts: &mut Parts, site: &Site, subject: &Subject) -> Result<(Experiment, Proof), AppError> {
+async fn named_experiment(
+    parts: &mut Parts,
+    site: &Site,
+    subject: &Subject,
+    verb: Verb,
+) -> Result<(Experiment, Proof), AppError> {
     let name = experiment_name(parts, site).await?;
     let mut conn = site.app.pool.acquire().await?;
     let found = experiments::find(&mut conn, &name).await?;
     let experiment = found.ok_or_else(|| AppError::not_found(format_args!("the experiment {name}")))?;
-    let proof =
-        authorize(subject, verb_of(&parts.method), Resource::Experiment(experiment.project_id)).map_err(|refusal| {
-            match refusal.told().code {
-                // The same words as for one that does not exist.
-                ErrorCode::NotFound => AppError::not_found(format_args!("the experiment {name}")),
-                _ => refusal,
-            }
-        })?;
+    let proof = authorize(subject, verb, Resource::Experiment(experiment.project_id)).map_err(|refusal| {
+        match refusal.told().code {
+            // The same words as for one that does not exist.
+            ErrorCode::NotFound => AppError::not_found(format_args!("the experiment {name}")),
+            _ => refusal,
+        }
+    })?;
     Ok((experiment, proof))
 }
 
@@ -133,7 +137,28 @@ impl FromRequestParts<Site> for ApiExperiment {
     type Rejection = AppError;
     async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, AppError> {
         let user = ApiUser::from_request_parts(parts, site).await?;
-        let (experiment, proof) = named_experiment(parts, site, &user.subject).await?;
+        let verb = verb_of(&parts.method);
+        let (experiment, proof) = named_experiment(parts, site, &user.subject, verb).await?;
+        Ok(Self { subject: user.subject, experiment, proof })
+    }
+}
+
+/// A program, and the experiment named in the path, to whose held machines its user may attend.
+#[derive(Clone, Debug)]
+pub struct ApiHeld {
+    /// Who.
+    pub subject: Subject,
+    /// Which.
+    pub experiment: Experiment,
+    /// That it may.
+    pub proof: Proof,
+}
+
+impl FromRequestParts<Site> for ApiHeld {
+    type Rejection = AppError;
+    async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, AppError> {
+        let user = ApiUser::from_request_parts(parts, site).await?;
+        let (experiment, proof) = named_experiment(parts, site, &user.subject, Verb::Attend).await?;
         Ok(Self { subject: user.subject, experiment, proof })
     }
 }
@@ -153,8 +178,22 @@ impl FromRequestParts<Site> for WebExperiment {
     type Rejection = PageError;
     async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, PageError> {
         let user = web_user(site, &parts.headers, &parts.method, &parts.uri).await?;
-        let (experiment, proof) = named_experiment(parts, site, &user.subject).await?;
+        let verb = verb_of(&parts.method);
+        let (experiment, proof) = named_experiment(parts, site, &user.subject, verb).await?;
         Ok(Self { user, experiment, proof })
+    }
+}
+
+/// A browser, and the experiment named in the path, to whose held machines its user may attend.
+#[derive(Clone, Debug)]
+pub struct WebHeld(pub WebExperiment);
+
+impl FromRequestParts<Site> for WebHeld {
+    type Rejection = PageError;
+    async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, PageError> {
+        let user = web_user(site, &parts.headers, &parts.method, &parts.uri).await?;
+        let (experiment, proof) = named_experiment(parts, site, &user.subject, Verb::Attend).await?;
+        Ok(Self(WebExperiment { user, experiment, proof }))
     }
 }
 

@@ -15,6 +15,7 @@ use super::{Page, PageError, show};
 use crate::app::App;
 use crate::auth::Site;
 use crate::auth::authorize::{Resource, Verb, authorize};
+use crate::auth::confirm::not_its_name;
 use crate::auth::extract::{Posted, WebExperiment};
 use crate::error::AppError;
 use crate::swap;
@@ -33,8 +34,11 @@ async fn page(site: &Site, of: &WebExperiment) -> Result<ExperimentPage, PageErr
     let experiment = again(&mut conn, &of.experiment).await?;
     let view = views::experiment(&mut conn, &experiment).await?;
     let page = ExperimentPage::new(frame(&of.user, Section::Experiments), view, site.app.clock.now());
+    let may = |verb| authorize(subject, verb, Resource::Experiment(experiment.project_id)).is_ok();
     Ok(ExperimentPage {
-        may_change: authorize(subject, Verb::Change, Resource::Experiment(experiment.project_id)).is_ok(),
+        may_change: may(Verb::Change),
+        may_attend: may(Verb::Attend),
+        may_discard: may(Verb::Discard),
         points: views::points(&mut conn, experiment.id).await?,
         events: events::of_experiment(&mut conn, experiment.id, EVENTS_SHOWN).await?,
         last_job: views::last_job(&mut conn, experiment.id).await?,
@@ -49,7 +53,7 @@ async fn again(conn: &mut boss_db::PgConnection, old: &Experiment) -> Result<Exp
 }
 
 /// Shows the page with what was refused, or goes back to it.
-async fn answer(site: &Site, of: &WebExperiment, done: Result<(), AppError>) -> Page {
+pub(super) async fn answer(site: &Site, of: &WebExperiment, done: Result<(), AppError>) -> Page {
     match done {
         Ok(()) => Ok(to_page(of)),
         Err(refusal) => {
@@ -72,7 +76,11 @@ pub async fn save(State(site): State<Site>, of: WebExperiment, posted: Posted) -
     answer(&site, &of, done).await
 }
 
-async fn ask<F>(site: &Site, of: &WebExperiment, request: impl FnOnce(App, ExperimentId, UserId) -> F) -> Page
+pub(super) async fn ask<F>(
+    site: &Site,
+    of: &WebExperiment,
+    request: impl FnOnce(App, ExperimentId, UserId) -> F,
+) -> Page
 where
     F: Future<Output = Result<JobId, AppError>>,
 {
@@ -83,11 +91,6 @@ where
 /// `POST experiments/{pid}/{eid}/swap-in`
 pub async fn swap_in(State(site): State<Site>, of: WebExperiment, _posted: Posted) -> Page {
     ask(&site, &of, async |app, id, by| swap::request_swap_in(&app, id, by).await).await
-}
-
-/// `POST experiments/{pid}/{eid}/retry`
-pub async fn retry(State(site): State<Site>, of: WebExperiment, _posted: Posted) -> Page {
-    ask(&site, &of, async |app, id, by| swap::request_retry(&app, id, by).await).await
 }
 
 /// `GET experiments/{pid}/{eid}/swap-out`: asks once more when nothing would be saved.
@@ -121,10 +124,6 @@ pub async fn swap_out(State(site): State<Site>, of: WebExperiment, posted: Poste
     }
     let saves = of.experiment.save_swap_state;
     ask(&site, &of, async |app, id, by| swap::request_swap_out_as_seen(&app, id, by, saves).await).await
-}
-
-fn not_its_name(experiment: &Experiment) -> String {
-    format!("nothing was done: this is not the experiment's name, which is {}", experiment.eid)
 }
 
 /// `POST experiments/{pid}/{eid}/terminate`

@@ -75,7 +75,9 @@ async fn page(
     // Who may do everything may also make experiments in every project.
     let everywhere = match user.subject.user.role {
         boss_api::user::UserRole::Admin => projects::all(&mut conn).await?,
-        boss_api::user::UserRole::Member | boss_api::user::UserRole::Operator => user.subject.projects.clone(),
+        boss_api::user::UserRole::Member | boss_api::user::UserRole::Operator => {
+            user.subject.projects.iter().map(|own| own.project.clone()).collect()
+        }
     };
     let projects = everywhere.into_iter().map(|project| project.pid);
     Ok(NewExperimentPage {

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use boss_api::user::UserRole;
 use boss_db::PgPool;
+use boss_model::term::Standing;
 use serde_json::json;
 
 use crate::router::{self, Audience, Route};
@@ -189,7 +190,7 @@ async fn every_answer_carries_the_policy_and_none_is_kept(pool: PgPool) {
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]
 async fn a_boss_that_no_longer_rules_is_not_ready(pool: PgPool) {
     let site = TestApp::new(pool.clone()).await;
-    boss_db::term::take(&mut pool.acquire().await.unwrap()).await.unwrap();
+    boss_db::term::take(&mut pool.acquire().await.unwrap(), Standing::default()).await.unwrap();
     let answer = site.open("/readyz", None).await;
     assert_eq!((answer.status, answer.code().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"));
     assert_eq!(site.open("/healthz", None).await.status, StatusCode::OK);

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use boss_api::ids::JobId;
-use boss_api::user::{JobKind, JobState, UserRole};
+use boss_api::user::{JobKind, JobState, OnFailure, UserRole};
 use boss_db::PgPool;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -249,6 +249,7 @@ async fn waiting_for_a_job_ends_with_its_change(pool: PgPool) {
         requester: ann.id,
         state: JobState::Running,
         saves: true,
+        on_failure: OnFailure::ReleaseVerified,
     };
     let mut conn = site.app.pool.acquire().await.unwrap();
     boss_db::jobs::add(&mut conn, &job, site.app.now()).await.unwrap();

@@ -2,6 +2,7 @@
 
 use boss_api::Name;
 use boss_api::agent::{CaptureStatement, SwapPointStatement};
+use boss_api::ids::ExperimentId;
 use boss_api::user::{ExperimentState, ImageSelector, JobKind, JobState, SwapPointState};
 use boss_db::captures::Capture;
 use boss_db::experiments::Experiment;
@@ -9,7 +10,7 @@ use boss_db::images::ImageVersion;
 use boss_db::jobs::Job;
 use boss_db::nodes::{Epoch, Node};
 use boss_db::points::SwapPoint;
-use boss_db::{PgConnection, captures, experiments, images, jobs, nodes, points, projects};
+use boss_db::{PgConnection, captures, experiments, images, jobs, nodes, points, projects, waivers};
 use boss_model::capture::CaptureStep;
 use boss_model::experiment::{ExperimentEvent, apply};
 use boss_model::job::JobEvent;
@@ -45,7 +46,13 @@ pub(super) async fn decide(app: &App, job: &Job) -> Result<(), AppError> {
                 finish(app, job, None).await?;
             }
         }
-        JobKind::SwapOut | JobKind::Terminate => {
+        JobKind::Cancel => {
+            let back = of.iter().all(|node| node.state == NodeState::At(NodeStep::InUse));
+            if back && !of.is_empty() && job.state == JobState::Running && nothing_arrives(app, job).await? {
+                finish(app, job, Some(ExperimentEvent::Activated)).await?;
+            }
+        }
+        JobKind::SwapOut | JobKind::Terminate | JobKind::GiveUp => {
             if job.saves {
                 begin_saving(app, &of).await?;
             }
@@ -53,7 +60,9 @@ pub(super) async fn decide(app: &App, job: &Job) -> Result<(), AppError> {
             if of.is_empty() && job.state == JobState::Running {
                 let event = match job.kind {
                     JobKind::Terminate => ExperimentEvent::Ended,
-                    JobKind::SwapOut | JobKind::SwapIn | JobKind::Load => ExperimentEvent::SwappedOut,
+                    JobKind::SwapOut | JobKind::GiveUp | JobKind::SwapIn | JobKind::Load | JobKind::Cancel => {
+                        ExperimentEvent::SwappedOut
+                    }
                 };
                 finish(app, job, Some(event)).await?;
             }
@@ -84,6 +93,14 @@ async fn begin_saving(app: &App, of: &[Node]) -> Result<(), AppError> {
     Ok(())
 }
 
+/// Returns whether no capture of the newest swap point is still being verified.
+async fn nothing_arrives(app: &App, job: &Job) -> Result<bool, AppError> {
+    let mut conn = app.pool.acquire().await?;
+    let Some(point) = points::newest(&mut conn, job.experiment).await? else { return Ok(true) };
+    let all = captures::of_point(&mut conn, point.id).await?;
+    Ok(all.iter().all(|capture| capture.state.step() != CaptureStep::Received))
+}
+
 /// Lets go of what may go.
 async fn release(app: &App, job: &Job, of: &[Node], settings: &Settings) -> Result<(), AppError> {
     let releasable = |node: &&Node| node.state == NodeState::At(NodeStep::Releasable);
@@ -92,7 +109,7 @@ async fn release(app: &App, job: &Job, of: &[Node], settings: &Settings) -> Resu
     }
     let verdict = if job.saves {
         let steps: Vec<Option<NodeStep>> = of.iter().map(|node| node.state.step()).collect();
-        point::decide(&steps, settings.on_failure)
+        point::decide(&steps, job.on_failure)
     } else {
         Verdict::ReleaseSaved
     };
@@ -135,7 +152,7 @@ async fn settle_point(app: &App, tx: &mut PgConnection, job: &Job) -> Result<(),
     let all = captures::of_point(&mut *tx, point.id).await?;
     let missing: Vec<String> = all
         .iter()
-        .filter(|capture| capture.state.step() != CaptureStep::Verified)
+        .filter(|capture| !is_verified(capture))
         .map(|capture| format!("{} {}", capture.vname, capture.disk_name))
         .collect();
     if missing.is_empty() {
@@ -145,12 +162,34 @@ async fn settle_point(app: &App, tx: &mut PgConnection, job: &Job) -> Result<(),
         let message = format!("swap point {} is complete and sealed", point.number);
         return note(app, tx, Some(of.id), None, "point.complete", &message).await;
     }
+    if point.sealed.is_none() && rest_was_given_up(&mut *tx, &all).await? {
+        let to = point::apply(point.state, PointEvent::GiveUpRest).map_err(AppError::internal)?;
+        let saved: Vec<_> = all.into_iter().filter(is_verified).collect();
+        let sealed = text_of(&app.keys.seal_point(&statement(&mut *tx, &of, &point, &saved).await?))?;
+        points::transition(&mut *tx, app.term, &point, to, Some(&sealed), app.now()).await?;
+        let message = format!("swap point {} is sealed without {}, given up", point.number, missing.join(", "));
+        return note(app, tx, Some(of.id), None, "point.sealed", &message).await;
+    }
     if let Ok(to) = point::apply(point.state, PointEvent::Miss) {
         points::transition(&mut *tx, app.term, &point, to, None, app.now()).await?;
         let message = format!("swap point {} is incomplete: {} not saved", point.number, missing.join(", "));
         note(app, tx, Some(of.id), None, "point.incomplete", &message).await?;
     }
     Ok(())
+}
+
+fn is_verified(capture: &Capture) -> bool {
+    capture.state.step() == CaptureStep::Verified
+}
+
+/// Returns whether something is saved and all that is not was given up by somebody with the right to it.
+async fn rest_was_given_up(tx: &mut PgConnection, all: &[Capture]) -> Result<bool, AppError> {
+    for capture in all.iter().filter(|capture| !is_verified(capture)) {
+        if waivers::of_node(&mut *tx, capture.node, capture.epoch).await?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(all.iter().any(is_verified))
 }
 
 async fn statement(
@@ -195,12 +234,10 @@ async fn finish(app: &App, job: &Job, event: Option<ExperimentEvent>) -> Result<
     if let Some(event) = event {
         let to = apply(of.state, event).map_err(AppError::internal)?;
         experiments::transition(&mut tx, app.term, of.id, (of.state, to), app.now()).await?;
-        if to == ExperimentState::Ended
-            && let Some(point) = points::newest(&mut tx, of.id).await?
-            && point.state == SwapPointState::Open
-        {
-            let missed = point::apply(point.state, PointEvent::Miss).map_err(AppError::internal)?;
-            points::transition(&mut tx, app.term, &point, missed, None, app.now()).await?;
+        // A swap-out that was taken back or ended otherwise leaves its swap point open: what is in it decides.
+        let ends = to == ExperimentState::Ended || job.kind == JobKind::Cancel;
+        if ends && points::newest(&mut tx, of.id).await?.is_some_and(|point| point.state == SwapPointState::Open) {
+            settle_point(app, &mut tx, job).await?;
         }
     }
     let done = boss_model::job::apply(job.state, JobEvent::Finish).map_err(AppError::internal)?;
@@ -211,7 +248,20 @@ async fn finish(app: &App, job: &Job, event: Option<ExperimentEvent>) -> Result<
     tx.commit().await?;
     failpoints::hit("job.done.committed").map_err(AppError::internal)?;
     app.changed.notify_waiters();
+    forget_unfinished(app, of.id).await?;
     crate::provenance::refresh(app, of.id).await
+}
+
+/// Forgets what arrived of captures that will not be tried again.
+async fn forget_unfinished(app: &App, experiment: ExperimentId) -> Result<(), AppError> {
+    let mut conn = app.pool.acquire().await?;
+    let Some(point) = points::newest(&mut conn, experiment).await? else { return Ok(()) };
+    let all = captures::of_point(&mut conn, point.id).await?;
+    drop(conn);
+    for capture in all.iter().filter(|capture| capture.failure().is_some()) {
+        app.staging.discard(capture.id)?;
+    }
+    Ok(())
 }
 
 /// Returns the image that free machines hold, if the site has one. One that is named and does not exist, or is

@@ -2,15 +2,16 @@
 
 use boss_api::ids::NodeId;
 use boss_api::user::JobState;
+use boss_db::events::NewEvent;
 use boss_db::nodes::Epoch;
-use boss_db::{PgConnection, experiments, jobs, nodes};
+use boss_db::{PgConnection, events, experiments, jobs, nodes};
 use boss_model::experiment::{ExperimentEvent, apply};
 use boss_model::job::JobEvent;
 use boss_model::node::{NodeEvent, NodeState};
+use time::OffsetDateTime;
 
 use crate::app::App;
 use crate::error::AppError;
-use crate::swap::{advance, note};
 
 /// Why a machine is held.
 #[derive(Clone, Debug)]
@@ -27,6 +28,13 @@ impl Doubt {
     }
 }
 
+/// In which term, and when, a row is moved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ruling {
+    pub(crate) term: u64,
+    pub(crate) at: OffsetDateTime,
+}
+
 /// Holds a machine. One that is held already keeps its first reason.
 pub(crate) async fn hold(app: &App, node: NodeId, doubt: Doubt) -> Result<(), AppError> {
     let mut tx = app.begin().await?;
@@ -40,6 +48,16 @@ pub(crate) async fn hold(app: &App, node: NodeId, doubt: Doubt) -> Result<(), Ap
 
 /// As [`hold`], in a transaction that also records why: no step comes between.
 pub(crate) async fn hold_within(app: &App, tx: &mut PgConnection, node: NodeId, doubt: Doubt) -> Result<(), AppError> {
+    hold_as(Ruling { term: app.term, at: app.now() }, tx, node, doubt).await
+}
+
+/// As [`hold_within`], for a boss that only just takes over.
+pub(crate) async fn hold_as(
+    Ruling { term, at }: Ruling,
+    tx: &mut PgConnection,
+    node: NodeId,
+    doubt: Doubt,
+) -> Result<(), AppError> {
     let virtual_node = experiments::virtual_node_on(&mut *tx, node).await?;
     let experiment = virtual_node.map(|virtual_node| virtual_node.experiment_id);
     if let Some(experiment) = experiment {
@@ -51,21 +69,23 @@ pub(crate) async fn hold_within(app: &App, tx: &mut PgConnection, node: NodeId, 
     }
     let message = format!("{} is held: {}. Next: {}", node.name, doubt.reason, doubt.next);
     let event = NodeEvent::Hold { reason: doubt.reason, owner: "operator".into(), next: doubt.next };
-    advance(app, &mut *tx, &node, event, Epoch::Same).await?;
+    let held = node.state.clone().apply(event).map_err(AppError::internal)?;
+    nodes::transition(&mut *tx, term, &node, held, Epoch::Same, at).await?;
     if let Some(id) = experiment {
         if let Some(of) = experiments::get(&mut *tx, id).await?
             && let Ok(to) = apply(of.state, ExperimentEvent::Hold)
         {
-            experiments::transition(&mut *tx, app.term, id, (of.state, to), app.now()).await?;
+            experiments::transition(&mut *tx, term, id, (of.state, to), at).await?;
         }
         if let Some(job) = jobs::unfinished_of(&mut *tx, id).await?
             && job.state == JobState::Running
         {
             let to = boss_model::job::apply(job.state, JobEvent::Hold).map_err(AppError::internal)?;
-            jobs::transition(&mut *tx, app.term, &job, to, Some(&message), app.now()).await?;
+            jobs::transition(&mut *tx, term, &job, to, Some(&message), at).await?;
         }
     }
-    note(app, &mut *tx, experiment, Some(node.id), "node.held", &message).await?;
+    let event = NewEvent { experiment, node: Some(node.id), user: None, kind: "node.held", message: &message, at };
+    events::add(&mut *tx, event).await?;
     tracing::warn!(node = %node.name, "{message}");
     Ok(())
 }

@@ -189,8 +189,9 @@ pub(super) async fn all_registered(app: &App, of: &[Node]) -> Result<bool, AppEr
     Ok(true)
 }
 
-/// Ends the present boot of a machine because its work is done, and switches it off.
-pub(super) async fn dismiss(app: &App, node: &Node) -> Result<bool, AppError> {
+/// Ends the present boot of a machine because its work is done, and switches it off. Where its own system still runs,
+/// because a swap-out was taken back early, that is asked to shut down first.
+pub(super) async fn dismiss(app: &App, node: &Node, settings: &Settings) -> Result<bool, AppError> {
     let mut tx = app.begin().await?;
     if let Some(boot) = boots::alive(&mut tx, node.id).await? {
         boots::end(&mut tx, boot.id).await?;
@@ -198,7 +199,7 @@ pub(super) async fn dismiss(app: &App, node: &Node) -> Result<bool, AppError> {
     failpoints::hit("boot.dismissed.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
     failpoints::hit("boot.dismissed.committed").map_err(AppError::internal)?;
-    match app.power.power_off(&machine(node)).await {
+    match switch_off(app, node, settings.shutdown_timeout).await {
         Ok(()) => Ok(true),
         Err(error) => power_failed(app, node, error).await.map(|_| false),
     }

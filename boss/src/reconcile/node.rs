@@ -6,10 +6,10 @@ use boss_api::user::JobKind;
 use boss_db::jobs::Job;
 use boss_db::nodes::{Disk, Epoch, Node};
 use boss_db::writes::DiskWrite;
-use boss_db::{PgConnection, captures, experiments, images, nodes, segments, writes};
+use boss_db::{PgConnection, captures, experiments, images, nodes, segments, waivers, writes};
 use boss_model::capture::CaptureState;
 use boss_model::node::{NodeEvent, NodeStep};
-use boss_model::permit::{AllVerified, CaptureFact, Evidence, NothingToLose, Waiver};
+use boss_model::permit::{AllVerified, CaptureFact, Evidence, NotSaved, NothingToLose, Waiver};
 use boss_model::settings::Settings;
 
 use super::mfs::{self, Mfs};
@@ -37,7 +37,7 @@ pub(super) async fn step(app: &App, id: NodeId, job: &Job) -> Result<(), AppErro
                 loaded(app, &node).await?;
             }
         }
-        NodeStep::Checked => run_own_system(app, &node).await?,
+        NodeStep::Checked => run_own_system(app, &node, &settings).await?,
         NodeStep::Quiescing if must_save(job) => {
             // Saving begins for all machines of the experiment at once, when all of them stand still.
             mfs::ensure(app, &node, &settings).await?;
@@ -50,10 +50,10 @@ pub(super) async fn step(app: &App, id: NodeId, job: &Job) -> Result<(), AppErro
         NodeStep::Quiescing | NodeStep::Capturing => waive(app, &node, job).await?,
         NodeStep::Sanitizing => {
             if work::write(app, &node, &[WritePurpose::Sanitize], &settings).await? == Work::Done {
-                free(app, &node).await?;
+                free(app, &node, &settings).await?;
             }
         }
-        NodeStep::Rebooting => run_own_system(app, &node).await?,
+        NodeStep::Rebooting => run_own_system(app, &node, &settings).await?,
         NodeStep::Free | NodeStep::InUse | NodeStep::Releasable => {}
     }
     Ok(())
@@ -132,8 +132,8 @@ async fn record_segment(app: &App, tx: &mut PgConnection, disk: &Disk, write: &D
     Ok(segments::replace(tx, disk.id, loaded, app.now()).await?)
 }
 
-async fn run_own_system(app: &App, node: &Node) -> Result<(), AppError> {
-    if !mfs::dismiss(app, node).await? {
+async fn run_own_system(app: &App, node: &Node, settings: &Settings) -> Result<(), AppError> {
+    if !mfs::dismiss(app, node, settings).await? {
         return Ok(());
     }
     if let Err(error) = app.power.boot_disk(&mfs::machine(node)).await {
@@ -152,7 +152,7 @@ async fn run_own_system(app: &App, node: &Node) -> Result<(), AppError> {
 async fn saved(app: &App, node: &Node) -> Result<(), AppError> {
     let mut tx = app.begin().await?;
     // Proved again inside the transaction that lets the machine go.
-    prove_saved(&mut tx, node).await?;
+    prove_saved(&mut tx, node).await?.map_err(AppError::internal)?;
     advance(app, &mut tx, node, NodeEvent::Saved, Epoch::Same).await?;
     failpoints::hit("node.saved.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
@@ -161,7 +161,7 @@ async fn saved(app: &App, node: &Node) -> Result<(), AppError> {
     Ok(())
 }
 
-async fn prove_saved(tx: &mut PgConnection, node: &Node) -> Result<AllVerified, AppError> {
+async fn prove_saved(tx: &mut PgConnection, node: &Node) -> Result<Result<AllVerified, NotSaved>, AppError> {
     let disks: Vec<_> = nodes::disks(&mut *tx, node.id).await?.iter().map(|disk| disk.id).collect();
     let facts: Vec<_> = captures::of_node(&mut *tx, node.id, node.epoch)
         .await?
@@ -173,13 +173,18 @@ async fn prove_saved(tx: &mut PgConnection, node: &Node) -> Result<AllVerified, 
             step: CaptureState::step(&capture.state),
         })
         .collect();
-    AllVerified::prove(node.epoch, &disks, &facts).map_err(AppError::internal)
+    Ok(AllVerified::prove(node.epoch, &disks, &facts))
 }
 
 async fn waive(app: &App, node: &Node, job: &Job) -> Result<(), AppError> {
-    // The rule is asked before the move: what must be saved cannot come this way.
-    waiver(job)?;
     let mut tx = app.begin().await?;
+    // The rule is asked before the move: what must be saved cannot come this way, and what ran not without a word.
+    if job.kind == JobKind::GiveUp {
+        let word = given_up(&mut tx, node).await?;
+        word.ok_or_else(|| AppError::internal(anyhow::anyhow!("{} ran, and nobody gave it up", node.name)))?;
+    } else {
+        waiver(job)?;
+    }
     advance(app, &mut tx, node, NodeEvent::Waive, Epoch::Same).await?;
     tx.commit().await?;
     app.changed.notify_waiters();
@@ -189,9 +194,33 @@ async fn waive(app: &App, node: &Node, job: &Job) -> Result<(), AppError> {
 fn waiver(job: &Job) -> Result<Waiver, AppError> {
     match job.kind {
         JobKind::Terminate => Ok(Waiver::terminated(job.requester)),
-        JobKind::SwapIn | JobKind::SwapOut | JobKind::Load => {
+        JobKind::GiveUp => Ok(Waiver::given_up(job.requester)),
+        JobKind::SwapIn | JobKind::SwapOut | JobKind::Load | JobKind::Cancel => {
             Waiver::not_saved(job.requester, job.saves || job.kind != JobKind::SwapOut).map_err(AppError::internal)
         }
+    }
+}
+
+/// Returns the word of whoever gave up what is on a machine, if somebody did in this epoch of it.
+async fn given_up(tx: &mut PgConnection, node: &Node) -> Result<Option<Waiver>, AppError> {
+    let word = waivers::of_node(tx, node.id, node.epoch).await?;
+    word.map(|word| Waiver::discarded(word, node.epoch)).transpose().map_err(AppError::internal)
+}
+
+/// Returns why nothing is lost when a machine that is let go is overwritten: the proof, before any word about it.
+async fn evidence(tx: &mut PgConnection, node: &Node, job: &Job) -> Result<Evidence, AppError> {
+    let unsaved = if must_save(job) {
+        match prove_saved(&mut *tx, node).await? {
+            Ok(proof) => return Ok(Evidence::Saved(proof)),
+            Err(unsaved) => Some(unsaved),
+        }
+    } else {
+        None
+    };
+    match (given_up(tx, node).await?, unsaved) {
+        (Some(word), _) => Ok(Evidence::Waived(word)),
+        (None, Some(unsaved)) => Err(AppError::internal(unsaved)),
+        (None, None) => Ok(Evidence::Waived(waiver(job)?)),
     }
 }
 
@@ -203,11 +232,7 @@ pub(super) async fn plan_sanitize(
     job: &Job,
     settings: &Settings,
 ) -> Result<(), AppError> {
-    let evidence = if must_save(job) {
-        Evidence::Saved(prove_saved(&mut *tx, node).await?)
-    } else {
-        Evidence::Waived(waiver(job)?)
-    };
+    let evidence = evidence(&mut *tx, node, job).await?;
     let default_image = super::experiment::default_image(&mut *tx, settings).await?;
     for disk in nodes::disks(&mut *tx, node.id).await? {
         let image = default_image
@@ -223,8 +248,8 @@ pub(super) async fn plan_sanitize(
 }
 
 /// Nothing of the experiment is on the machine any more: it is anybody's.
-async fn free(app: &App, node: &Node) -> Result<(), AppError> {
-    if !mfs::dismiss(app, node).await? {
+async fn free(app: &App, node: &Node, settings: &Settings) -> Result<(), AppError> {
+    if !mfs::dismiss(app, node, settings).await? {
         return Ok(());
     }
     let mut tx = app.begin().await?;

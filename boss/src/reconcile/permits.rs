@@ -1,17 +1,18 @@
 //! Issuing and taking back leave to write: a permit is sealed and its row written in one transaction.
 
-use boss_api::agent::WritePurpose;
+use boss_api::agent::{Permit, WritePurpose};
 use boss_api::ids::{CaptureId, ImageVersionId, JobId, WriteId};
 use boss_db::PgConnection;
 use boss_db::nodes::{Disk, Node};
-use boss_db::writes::{self, NewWrite, WriteEnd};
-use boss_model::permit::{Evidence, PermitTarget, permit_for};
+use boss_db::writes::{self, DiskWrite, NewWrite, WriteEnd};
+use boss_model::permit::{Evidence, IssuedPermit, PermitTarget, permit_for};
 use boss_model::write::{WriteEvent, WriteState};
-use sigs::seal::Sealed;
+use sigs::seal::{SealKind, Sealed, TrustedKeys};
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::error::AppError;
+use crate::sealing::BossKeys;
 
 /// A write that is wanted.
 #[derive(Debug)]
@@ -73,6 +74,31 @@ pub(crate) async fn void_open(
         }
     }
     Ok(())
+}
+
+/// Carries the permit of an open write into this term. One that an older boss with another key sealed stays as it is:
+/// an agent refuses it, and the machine is held.
+pub(crate) async fn renew(
+    keys: &BossKeys,
+    term: u64,
+    tx: &mut PgConnection,
+    write: &DiskWrite,
+) -> Result<(), AppError> {
+    let sealed = Sealed::parse(write.permit.as_bytes()).map_err(AppError::internal)?;
+    let trusted = TrustedKeys::new([keys.public()]);
+    let statement = match sealed.verify(SealKind::Permit, &trusted) {
+        Ok(statement) => statement,
+        Err(error) => {
+            tracing::warn!(write = %write.id, "its permit is not renewed: {error}");
+            return Ok(());
+        }
+    };
+    let permit: Permit = serde_json::from_str(statement).map_err(AppError::internal)?;
+    if permit.term == term {
+        return Ok(());
+    }
+    let renewed = IssuedPermit::renewed(permit, write.epoch, term).map_err(AppError::internal)?;
+    Ok(writes::renew(tx, term, write, &text_of(&keys.seal_permit(&renewed))?).await?)
 }
 
 /// Returns the exact text of a sealed statement, as it is stored.

@@ -15,7 +15,8 @@ use sha2::{Digest as _, Sha256};
 use sigs::{ByteLen, ByteOffset, ByteRange, Digest, FileSource, ReadAt};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
-use super::{ByteStream, ImageStore, Put, Room, StoreError, StoreFuture, StoredObject};
+use super::gate::Entered;
+use super::{ByteStream, Gate, ImageStore, Put, Room, StoreError, StoreFuture, StoredObject};
 
 /// How much is read and hashed at a time while bytes arrive.
 const COPY_BYTES: usize = 256 << 10;
@@ -29,6 +30,8 @@ pub struct LocalStore {
     partial: PathBuf,
     aside: PathBuf,
     room: Arc<Room>,
+    /// Nothing: opened to be looked at.
+    gate: Option<Arc<Gate>>,
 }
 
 /// Makes a directory and its parents, for this user only.
@@ -44,15 +47,16 @@ impl LocalStore {
     pub fn of(state: &Path) -> Self {
         let folder = |name| state.join("store").join(name);
         let room = Arc::new(Room::of(&state.join("store")));
-        Self { objects: folder("objects"), partial: folder("partial"), aside: folder(ASIDE), room }
+        Self { objects: folder("objects"), partial: folder("partial"), aside: folder(ASIDE), room, gate: None }
     }
 
-    /// Opens the store, and clears away what a killed boss had not finished.
+    /// Opens the store for the boss that may pass its gate, and clears away what a killed boss had not finished.
     ///
     /// # Errors
-    /// [`StoreError`] naming the directory.
-    pub fn open(state: &Path) -> Result<Self, StoreError> {
-        let store = Self::of(state);
+    /// [`StoreError`] naming the directory; [`StoreError::TermOver`] when another boss rules by now.
+    pub fn open(state: &Path, gate: Arc<Gate>) -> Result<Self, StoreError> {
+        let store = Self { gate: Some(gate), ..Self::of(state) };
+        let _entered = store.enter()?;
         for folder in [&store.objects, &store.partial, &store.aside] {
             make_private_dir(folder).map_err(StoreError::io("make the directory", folder))?;
         }
@@ -70,6 +74,14 @@ impl LocalStore {
     /// Returns the room there is, shared with whatever else writes beside the store.
     pub fn room(&self) -> Arc<Room> {
         Arc::clone(&self.room)
+    }
+
+    /// Makes sure that this boss may change the store, for as long as the answer is held.
+    fn enter(&self) -> Result<Entered, StoreError> {
+        match &self.gate {
+            Some(gate) => gate.enter(),
+            None => Err(StoreError::Refused("the store was opened to be looked at, not to be changed".into())),
+        }
     }
 
     fn object(&self, digest: Digest) -> PathBuf {
@@ -114,6 +126,7 @@ impl LocalStore {
 
     /// Gives a flushed file its final name.
     fn publish(&self, digest: Digest, file: &Path) -> Result<Put, StoreError> {
+        let _entered = self.enter()?;
         let object = self.object(digest);
         let folder = object.parent().unwrap_or(&self.objects);
         make_private_dir(folder).map_err(StoreError::io("make the directory", folder))?;
@@ -208,12 +221,16 @@ impl ImageStore for LocalStore {
 
     fn set_aside(&self, digest: Digest) -> StoreFuture<'_, ()> {
         let store = self.clone();
-        Box::pin(blocking(move || set_aside(&store.object(digest), &store.aside)))
+        Box::pin(blocking(move || {
+            let _entered = store.enter()?;
+            set_aside(&store.object(digest), &store.aside)
+        }))
     }
 
     fn delete(&self, digest: Digest) -> StoreFuture<'_, ()> {
         let store = self.clone();
         Box::pin(blocking(move || {
+            let _entered = store.enter()?;
             let path = store.object(digest);
             match fs::remove_file(&path) {
                 Ok(()) => sync_dir(path.parent().unwrap_or(&store.objects)),
@@ -287,10 +304,16 @@ fn missing_or(error: io::Error, digest: Digest, path: &Path) -> StoreError {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use boss_model::term::Standing;
+
     use super::*;
 
     fn stream(bytes: &[u8]) -> ByteStream {
         Box::pin(io::Cursor::new(bytes.to_vec()))
+    }
+
+    fn open(state: &Path) -> LocalStore {
+        LocalStore::open(state, Gate::raise(state, Standing::default()).unwrap()).unwrap()
     }
 
     const LIMIT: ByteLen = ByteLen::new(1 << 20);
@@ -298,7 +321,7 @@ mod tests {
     #[tokio::test]
     async fn an_object_is_stored_once_and_read_back_whole_and_in_part() {
         let state = tempfile::tempdir().unwrap();
-        let store = LocalStore::open(state.path()).unwrap();
+        let store = open(state.path());
         let digest = Digest::of(b"hello");
         assert_eq!(store.put_if_absent(digest, LIMIT, stream(b"hello")).await.unwrap(), Put::Stored);
         assert_eq!(store.put_if_absent(digest, LIMIT, stream(b"hello")).await.unwrap(), Put::Present);
@@ -323,7 +346,7 @@ mod tests {
     #[tokio::test]
     async fn damaged_and_oversized_bytes_leave_nothing() {
         let state = tempfile::tempdir().unwrap();
-        let store = LocalStore::open(state.path()).unwrap();
+        let store = open(state.path());
         let digest = Digest::of(b"hello");
         let wrong = store.put_if_absent(digest, LIMIT, stream(b"hellO")).await;
         assert!(matches!(wrong, Err(StoreError::WrongDigest { .. })));
@@ -336,7 +359,7 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_object_is_set_aside_and_can_be_stored_anew() {
         let state = tempfile::tempdir().unwrap();
-        let store = LocalStore::open(state.path()).unwrap();
+        let store = open(state.path());
         let digest = Digest::of(b"hello");
         store.set_aside(digest).await.unwrap();
         for _ in 0..2 {
@@ -351,7 +374,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_kept_back_is_not_filled_by_uploads() {
         let state = tempfile::tempdir().unwrap();
-        let store = LocalStore::open(state.path()).unwrap();
+        let store = open(state.path());
         store.room().keep_back(100);
         let refused = store.put_if_absent(Digest::of(b"hello"), LIMIT, stream(b"hello")).await;
         assert!(matches!(refused, Err(StoreError::NoRoom { .. })));
@@ -361,7 +384,7 @@ mod tests {
     #[tokio::test]
     async fn an_object_is_never_replaced() {
         let state = tempfile::tempdir().unwrap();
-        let store = LocalStore::open(state.path()).unwrap();
+        let store = open(state.path());
         let digest = Digest::of(b"hello");
         store.put_if_absent(digest, LIMIT, stream(b"hello")).await.unwrap();
         let other = state.path().join("other");
@@ -369,5 +392,27 @@ mod tests {
         assert_eq!(store.put_file(digest, &other).await.unwrap(), Put::Present);
         assert_eq!(fs::read(store.path_of(digest).unwrap()).unwrap(), b"hello");
         assert!(!other.exists());
+    }
+
+    #[tokio::test]
+    async fn a_boss_that_slept_while_another_took_over_makes_and_removes_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let store = open(state.path());
+        let kept = Digest::of(b"hello");
+        store.put_if_absent(kept, LIMIT, stream(b"hello")).await.unwrap();
+        let ready = state.path().join("ready");
+        fs::write(&ready, b"late").unwrap();
+        Gate::raise(state.path(), Standing { term: 1, hands: 0 }).unwrap();
+        let late = Digest::of(b"late");
+        let over =
+            |refused: Option<StoreError>| matches!(refused, Some(StoreError::TermOver { own: 0, found: Some(1) }));
+        assert!(over(store.put_if_absent(late, LIMIT, stream(b"late")).await.err()));
+        assert!(over(store.put_file(late, &ready).await.err()));
+        assert!(over(store.delete(kept).await.err()));
+        assert!(over(store.set_aside(kept).await.err()));
+        assert!(LocalStore::of(state.path()).delete(kept).await.is_err(), "who only looks changes nothing");
+        assert_eq!(store.head(late).await.unwrap(), None);
+        assert_eq!(store.head(kept).await.unwrap(), Some(ByteLen::new(5)), "and what there was can be read");
+        assert!(ready.exists(), "what was not taken over stays where it was");
     }
 }

@@ -18,7 +18,7 @@ use sigs::zdi::{Contents, HEADER_BYTES, MAX_FRAME_STORED_BYTES, header_bytes};
 use sigs::{ByteLen, ByteOffset, Digest};
 
 use super::local::{ASIDE, make_private_dir, set_aside, sync_dir};
-use super::{ImageStore, Room, StoreError};
+use super::{Gate, ImageStore, Room, StoreError};
 
 const INDEX_RECORD: usize = 44;
 /// How much room is taken ahead of the frames of a capture.
@@ -30,6 +30,7 @@ pub struct Staging {
     folder: PathBuf,
     aside: PathBuf,
     room: Arc<Room>,
+    gate: Arc<Gate>,
     open: Mutex<HashMap<CaptureId, Arc<Mutex<Staged>>>>,
 }
 
@@ -75,14 +76,14 @@ struct Placed {
 }
 
 impl Staging {
-    /// Opens the staging area beside a store, whose room it shares.
+    /// Opens the staging area beside a store, whose room it shares, for the boss that may pass the store's gate.
     ///
     /// # Errors
     /// [`StoreError`] naming the directory.
-    pub fn open(state: &Path, room: Arc<Room>) -> Result<Self, StoreError> {
+    pub fn open(state: &Path, room: Arc<Room>, gate: Arc<Gate>) -> Result<Self, StoreError> {
         let (folder, aside) = (state.join("store/staging"), state.join("store").join(ASIDE));
         make_private_dir(&folder).map_err(StoreError::io("make the directory", &folder))?;
-        Ok(Self { folder, aside, room, open: Mutex::default() })
+        Ok(Self { folder, aside, room, gate, open: Mutex::default() })
     }
 
     /// Makes room for the first frames of a capture, before anybody reads a disk for nothing.
@@ -90,6 +91,7 @@ impl Staging {
     /// # Errors
     /// [`StoreError::NoRoom`], [`StoreError::NoSpace`].
     pub fn make_room(&self, capture: CaptureId) -> Result<(), StoreError> {
+        let _entered = self.gate.enter()?;
         let staged = self.staged(capture)?;
         let mut staged = lock(&staged);
         self.room_for(capture, &mut staged, 1)
@@ -135,6 +137,7 @@ impl Staging {
     /// # Errors
     /// When one cannot be moved.
     pub fn set_aside(&self, name: &StagedName) -> Result<(), StoreError> {
+        let _entered = self.gate.enter()?;
         match name {
             StagedName::Other(path) => set_aside(path, &self.aside),
             StagedName::Capture(capture) => {
@@ -170,6 +173,7 @@ impl Staging {
     /// # Errors
     /// When what is there cannot be read.
     pub fn lacking(&self, capture: CaptureId, frames: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let _entered = self.gate.enter()?;
         let staged = self.staged(capture)?;
         let staged = lock(&staged);
         Ok(frames.iter().filter(|digest| !staged.frames.contains_key(*digest)).copied().collect())
@@ -186,6 +190,7 @@ impl Staging {
         if found != digest {
             return Err(StoreError::WrongDigest { expected: digest, found });
         }
+        let _entered = self.gate.enter()?;
         let staged = self.staged(capture)?;
         let mut staged = lock(&staged);
         if staged.closed {
@@ -220,6 +225,7 @@ impl Staging {
     /// # Errors
     /// When the medium fails or is full; then the frames stay.
     pub fn finish(&self, capture: CaptureId, contents: &Contents) -> Result<Option<Finished>, StoreError> {
+        let _entered = self.gate.enter()?;
         let identity = Digest::of(&contents.to_wire());
         if let Some(finished) = self.finished(capture)?
             && finished.contents == identity
@@ -316,6 +322,7 @@ impl Staging {
     /// # Errors
     /// When a file cannot be removed.
     pub fn discard(&self, capture: CaptureId) -> Result<(), StoreError> {
+        let _entered = self.gate.enter()?;
         self.all().remove(&capture);
         self.files_of(capture)?.iter().try_for_each(|path| remove_if_there(path))
     }

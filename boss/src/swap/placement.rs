@@ -5,13 +5,15 @@
 //! Among those that fit, one that the virtual node did not have last time comes first: that a state comes back on any
 //! machine is what we promise, so the ordinary case had better be that.
 
-use boss_api::ids::{CaptureId, ImageVersionId, NodeId};
+use std::collections::HashMap;
+
+use boss_api::ids::{CaptureId, ExperimentId, ImageVersionId, NodeId, VirtualNodeId};
 use boss_db::PgConnection;
 use boss_db::captures::{self, Capture};
 use boss_db::experiments::VirtualNode;
 use boss_db::images;
 use boss_db::nodes::{self, Disk, Node};
-use boss_db::points::{self, SwapPoint};
+use boss_db::points;
 use boss_model::capture::CaptureStep;
 use sigs::{ByteLen, SectorSize};
 
@@ -43,22 +45,26 @@ pub(crate) struct Need {
     last: Option<NodeId>,
 }
 
-/// Returns what the virtual nodes need: their part of the newest complete swap point, or their images.
+/// Returns what the virtual nodes of an experiment need: each what was saved of it last, or its image. That is the
+/// newest swap point for all of them, but for one whose part of it was given up.
 pub(crate) async fn needs(
     conn: &mut PgConnection,
-    point: Option<&SwapPoint>,
+    experiment: ExperimentId,
     virtual_nodes: Vec<VirtualNode>,
 ) -> Result<Vec<Need>, AppError> {
-    let saved = match point {
-        Some(point) => captures::of_point(&mut *conn, point.id).await?,
-        None => Vec::new(),
-    };
+    let mut saved: HashMap<VirtualNodeId, Vec<Capture>> = HashMap::new();
+    for point in points::sealed(&mut *conn, experiment).await? {
+        let mut of_point: HashMap<VirtualNodeId, Vec<Capture>> = HashMap::new();
+        for capture in captures::of_point(&mut *conn, point.id).await? {
+            if capture.state.step() == CaptureStep::Verified {
+                of_point.entry(capture.virtual_node).or_default().push(capture);
+            }
+        }
+        saved.extend(of_point);
+    }
     let mut needs = Vec::with_capacity(virtual_nodes.len());
     for virtual_node in virtual_nodes {
-        let own: Vec<&Capture> = saved
-            .iter()
-            .filter(|capture| capture.virtual_node == virtual_node.id && capture.state.step() == CaptureStep::Verified)
-            .collect();
+        let own = saved.remove(&virtual_node.id).unwrap_or_default();
         let mut disks = Vec::new();
         for capture in &own {
             let from = nodes::disks(&mut *conn, capture.node).await?;
@@ -89,8 +95,7 @@ pub(crate) async fn needs(
 
 /// Returns what one virtual node needs now.
 pub(crate) async fn need_of(conn: &mut PgConnection, virtual_node: VirtualNode) -> Result<Need, AppError> {
-    let point = points::newest_complete(&mut *conn, virtual_node.experiment_id).await?;
-    let mut all = needs(conn, point.as_ref(), vec![virtual_node]).await?;
+    let mut all = needs(conn, virtual_node.experiment_id, vec![virtual_node]).await?;
     all.pop().ok_or_else(|| AppError::internal(anyhow::anyhow!("a virtual node has no needs")))
 }
 

@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use boss_api::ErrorCode;
 use boss_api::ids::{ExperimentId, JobId, VirtualNodeId};
 use boss_api::user::{
-    CreateExperiment, EventView, ExperimentView, JobView, MAX_VIRTUAL_NODES, ModifyExperiment, SwapPointView,
-    VirtualNodeSpec,
+    CreateExperiment, DiscardNode, EventView, ExperimentView, GiveUp, JobView, MAX_VIRTUAL_NODES, ModifyExperiment,
+    RetryHeld, SwapPointView, VirtualNodeSpec,
 };
 use boss_db::events::{self, NewEvent};
 use boss_db::experiments::{self, Experiment, NewExperiment};
@@ -16,9 +16,9 @@ use boss_db::{DbError, PgConnection, images, views};
 use uuid::Uuid;
 
 use super::body::Body;
-use crate::auth::Site;
 use crate::auth::authorize::{Resource, Subject, Verb, authorize};
-use crate::auth::extract::{ApiExperiment, ApiUser};
+use crate::auth::extract::{ApiExperiment, ApiHeld, ApiUser};
+use crate::auth::{Site, confirm};
 use crate::error::AppError;
 use crate::swap;
 
@@ -230,9 +230,43 @@ pub async fn terminate(State(site): State<Site>, of: ApiExperiment) -> Result<(S
     asked(&site, swap::request_terminate(&site.app, of.experiment.id, of.subject.user.id).await?).await
 }
 
+/// `POST experiments/{pid}/{eid}/cancel`
+pub async fn cancel(State(site): State<Site>, of: ApiExperiment) -> Result<(StatusCode, Json<JobView>), AppError> {
+    asked(&site, swap::request_cancel(&site.app, of.experiment.id, of.subject.user.id).await?).await
+}
+
 /// `POST experiments/{pid}/{eid}/retry`
-pub async fn retry(State(site): State<Site>, of: ApiExperiment) -> Result<(StatusCode, Json<JobView>), AppError> {
-    asked(&site, swap::request_retry(&site.app, of.experiment.id, of.subject.user.id).await?).await
+pub async fn retry(
+    State(site): State<Site>,
+    of: ApiHeld,
+    Body(request): Body<RetryHeld>,
+) -> Result<(StatusCode, Json<JobView>), AppError> {
+    let by = of.subject.user.id;
+    asked(&site, swap::request_retry(&site.app, of.experiment.id, by, request.full_image).await?).await
+}
+
+/// `POST experiments/{pid}/{eid}/discard`
+pub async fn discard(
+    State(site): State<Site>,
+    of: ApiExperiment,
+    Body(request): Body<DiscardNode>,
+) -> Result<(StatusCode, Json<JobView>), AppError> {
+    let confirmed = confirm::to_discard(&site, &of.subject, &of.experiment, &request.confirmation).await?;
+    asked(&site, swap::request_discard(&site.app, of.experiment.id, &request.vname, &confirmed).await?).await
+}
+
+/// `POST experiments/{pid}/{eid}/giveup`
+pub async fn give_up(
+    State(site): State<Site>,
+    of: ApiExperiment,
+    Body(request): Body<GiveUp>,
+) -> Result<(StatusCode, Json<JobView>), AppError> {
+    let confirmed = match &request.confirmation {
+        Some(confirmation) => Some(confirm::to_discard(&site, &of.subject, &of.experiment, confirmation).await?),
+        None => None,
+    };
+    let by = of.subject.user.id;
+    asked(&site, swap::request_give_up(&site.app, of.experiment.id, by, confirmed.as_ref()).await?).await
 }
 
 /// `GET experiments/{pid}/{eid}/points`

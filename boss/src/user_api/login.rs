@@ -60,6 +60,6 @@ pub async fn logout(State(site): State<Site>, user: ApiUser) -> Result<StatusCod
 
 /// `GET whoami`
 pub async fn whoami(user: ApiUser) -> Json<Whoami> {
-    let projects = user.subject.projects.into_iter().map(|project| project.pid).collect();
+    let projects = user.subject.projects.into_iter().map(|own| own.project.pid).collect();
     Json(Whoami { user: user.subject.user.name, role: user.subject.user.role, projects })
 }

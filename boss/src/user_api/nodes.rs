@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use boss_api::ids::{DiskId, NodeId};
-use boss_api::user::{JobView, LoadNode, NodeStateView, NodeView, PowerConfig, RegisterNode};
+use boss_api::user::{HeldDisks, JobView, KeepNode, LoadNode, NodeStateView, NodeView, PowerConfig, RegisterNode};
 use boss_api::{ErrorCode, ExperimentName, Name};
 use boss_db::events::{self, NewEvent};
 use boss_db::nodes::{self, Disk};
@@ -16,7 +16,7 @@ use crate::auth::Site;
 use crate::auth::authorize::{Resource, Subject, Verb, authorize, sees_machine_of};
 use crate::auth::extract::ApiUser;
 use crate::error::AppError;
-use crate::swap;
+use crate::swap::{self, KeepNote};
 
 /// `GET nodes`
 pub async fn list(State(site): State<Site>, user: ApiUser) -> Result<Json<Vec<NodeView>>, AppError> {
@@ -54,6 +54,8 @@ pub fn as_seen_by(subject: &Subject, mut machine: NodeView) -> NodeView {
             reason: say("something is wrong with it"),
             owner: say("an operator"),
             next: say("nothing you need to do"),
+            disks: HeldDisks::Ours,
+            kept: None,
         };
     }
     machine
@@ -95,6 +97,50 @@ pub async fn load(
     let job = views::job(&mut *site.app.pool.acquire().await?, job).await?;
     let job = job.ok_or_else(|| AppError::not_found("the job"))?;
     Ok((StatusCode::ACCEPTED, Json(job.view)))
+}
+
+/// Returns a machine that is held and that the subject may attend to.
+async fn attended(site: &Site, subject: &Subject, name: &Name) -> Result<NodeId, AppError> {
+    let mut conn = site.app.pool.acquire().await?;
+    let machine = nodes::find(&mut conn, name).await?.ok_or_else(|| no_such_node(name))?;
+    let resource = match experiments::virtual_node_on(&mut conn, machine.id).await? {
+        Some(vnode) => {
+            let found = experiments::get(&mut conn, vnode.experiment_id).await?;
+            Resource::MachineOf(found.ok_or_else(|| no_such_node(name))?.project_id)
+        }
+        None => Resource::Machines,
+    };
+    authorize(subject, Verb::Attend, resource)?;
+    Ok(machine.id)
+}
+
+async fn seen_again(site: &Site, subject: &Subject, name: &Name) -> Result<Json<NodeView>, AppError> {
+    let found = views::machine(&mut *site.app.pool.acquire().await?, name).await?;
+    Ok(Json(as_seen_by(subject, found.ok_or_else(|| no_such_node(name))?)))
+}
+
+/// `POST nodes/{name}/retry`
+pub async fn retry(
+    State(site): State<Site>,
+    user: ApiUser,
+    Segments(name): Segments<Name>,
+) -> Result<Json<NodeView>, AppError> {
+    let machine = attended(&site, &user.subject, &name).await?;
+    swap::request_node_retry(&site.app, machine, user.subject.user.id).await?;
+    seen_again(&site, &user.subject, &name).await
+}
+
+/// `POST nodes/{name}/keep`
+pub async fn keep(
+    State(site): State<Site>,
+    user: ApiUser,
+    Segments(name): Segments<Name>,
+    Body(request): Body<KeepNode>,
+) -> Result<Json<NodeView>, AppError> {
+    let machine = attended(&site, &user.subject, &name).await?;
+    let note = KeepNote::new(request.until, &request.note, site.app.now())?;
+    swap::request_keep(&site.app, machine, user.subject.user.id, &note).await?;
+    seen_again(&site, &user.subject, &name).await
 }
 
 /// The most disks of a machine.

@@ -38,7 +38,7 @@ async fn another_disk_than_the_registered_one_holds_the_machine(pool: PgPool) {
     assert_eq!(code(agent.register_with("S-other").await), ErrorCode::WrongState);
     assert!(site.until_held("pc1").await.contains("serial"));
     let id = sqlx::query_scalar("SELECT id FROM experiments").fetch_one(&site.app.pool).await.unwrap();
-    request_retry(&site.app, boss_api::ids::ExperimentId::new(id), site.user).await.unwrap();
+    request_retry(&site.app, boss_api::ids::ExperimentId::new(id), site.user, false).await.unwrap();
     site.agent("pc1", 1).await.write_all().await;
 }
 

@@ -8,6 +8,7 @@ use boss_api::ids::ExperimentId;
 use boss_api::user::{ExperimentState, JobState};
 use boss_db::{PgPool, term};
 use boss_model::node::NodeStep;
+use boss_model::term::Standing;
 use tokio::sync::watch;
 
 use crate::site::{Site, Upload, code};
@@ -48,7 +49,7 @@ async fn bytes_damaged_on_the_medium_hold_the_node_until_a_person_retries(pool: 
     site.until_job(job, JobState::Held).await;
     assert_eq!(site.count(SANITIZED).await, 0, "the disk is untouched");
 
-    request_retry(&site.app, id, site.user).await.unwrap();
+    request_retry(&site.app, id, site.user, false).await.unwrap();
     let agent = site.agent("pc1", 2).await;
     agent.save(&upload).await;
     agent.write_all().await;
@@ -148,7 +149,7 @@ async fn a_disk_that_reads_back_as_something_else_holds_the_machine(pool: PgPool
 async fn a_boss_whose_term_is_over_stops_and_changes_nothing(pool: PgPool) {
     let (site, id) = active(pool, &["pc1"], &["a"]).await;
     let (_stop, stopping) = watch::channel(false);
-    let other = term::take(&mut site.app.pool.acquire().await.unwrap()).await.unwrap();
+    let other = term::take(&mut site.app.pool.acquire().await.unwrap(), Standing::default()).await.unwrap().term;
     assert_eq!(other, site.app.term + 1);
     let ended = boss::reconcile::run(site.app.clone(), stopping).await.unwrap_err();
     assert!(format!("{ended:#}").contains("another boss took over"), "{ended:#}");
@@ -168,13 +169,15 @@ async fn a_boss_started_again_takes_up_what_arrived(pool: PgPool) {
         agent.put(&order, *digest, bytes.clone()).await.unwrap();
     }
     // What a killed boss leaves: the frames, and an index whose end is torn.
-    let again = boss::store::Staging::open(site.state.path(), Arc::clone(&site.app.room)).unwrap();
+    let again =
+        boss::store::Staging::open(site.state.path(), Arc::clone(&site.app.room), Arc::clone(&site.app.gate)).unwrap();
     let frames: Vec<_> = upload.frames.iter().map(|(digest, _)| *digest).collect();
     assert_eq!(again.lacking(order.capture, &frames).unwrap(), []);
     let index = site.state.path().join(format!("store/staging/{}.index", order.capture));
     let whole = std::fs::read(&index).unwrap();
     std::fs::write(&index, &whole[..whole.len() - 3]).unwrap();
-    let torn = boss::store::Staging::open(site.state.path(), Arc::clone(&site.app.room)).unwrap();
+    let torn =
+        boss::store::Staging::open(site.state.path(), Arc::clone(&site.app.room), Arc::clone(&site.app.gate)).unwrap();
     assert_eq!(torn.lacking(order.capture, &frames).unwrap(), [*frames.last().unwrap()]);
 }
 

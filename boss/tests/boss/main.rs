@@ -5,6 +5,9 @@
 
 mod agents;
 mod doubt;
+mod fencing;
+mod held;
+mod lost_commit;
 mod processes;
 mod settings;
 mod site;

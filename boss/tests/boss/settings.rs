@@ -97,7 +97,7 @@ async fn release_verified_frees_the_saved_and_holds_the_rest(pool: PgPool) {
     site.until_node("pc1", NodeStep::Free).await;
     assert_eq!(site.count("SELECT count(*) FROM swap_points WHERE state = 'incomplete'").await, 1);
     // The held one stood still all the time: saved later, the point is complete.
-    let job = boss::swap::request_retry(&site.app, id, site.user).await.unwrap();
+    let job = boss::swap::request_retry(&site.app, id, site.user, false).await.unwrap();
     let agent = site.agent("pc2", 2).await;
     agent.save(&Upload::delta()).await;
     agent.write_all().await;

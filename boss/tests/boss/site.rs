@@ -14,6 +14,7 @@ use boss::config::{Config, DatabaseUrl};
 use boss::power::{BootControl, Machine, PowerDriver, PowerFuture, PowerStatus};
 use boss::sealing::BossKeys;
 use boss::store::{LocalStore, Staging};
+use boss::takeover::{Rule, take_over};
 use boss::{agent_api, reconcile};
 use boss_api::agent::{
     BootParameters, CaptureOrder, CaptureProgress, FoundDisk, Lacking, Offer, PROTOCOL, Poll, Register, Task, WriteDone,
@@ -25,7 +26,7 @@ use boss_db::experiments::{Experiment, NewExperiment};
 use boss_db::images::NewVersion;
 use boss_db::nodes::{Disk, Node};
 use boss_db::users::NewUser;
-use boss_db::{PgPool, experiments, images, keys, nodes, projects, settings, term, users, views};
+use boss_db::{PgPool, experiments, images, keys, nodes, projects, settings, users, views};
 use boss_model::node::{NodeState, NodeStep};
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
@@ -63,6 +64,8 @@ impl Clock for TestClock {
 pub(crate) struct TestPower {
     machines: Mutex<HashMap<Name, (PowerStatus, Option<BootParameters>)>>,
     pub(crate) boots: Mutex<HashMap<Name, u32>>,
+    /// How many there were when an agent of a machine was last asked for.
+    taken: Mutex<HashMap<Name, u32>>,
     /// Whether the machines' own systems never come down.
     pub(crate) hangs: Mutex<bool>,
     pub(crate) asked: Mutex<u32>,
@@ -160,19 +163,21 @@ impl Site {
             agent_url: "http://127.0.0.1:2".into(),
             agent_program: "/nowhere".into(),
         };
-        let term = term::take(&mut pool.acquire().await.unwrap()).await.unwrap();
-        let store = LocalStore::open(state.path()).unwrap();
+        let keys = BossKeys::load_or_create(state.path()).unwrap();
+        let Rule { term, gate, .. } = take_over(&pool, state.path(), &keys, clock.now()).await.unwrap();
+        let store = LocalStore::open(state.path(), Arc::clone(&gate)).unwrap();
         let app = App {
             pool,
             config: Arc::new(config),
-            staging: Arc::new(Staging::open(state.path(), store.room()).unwrap()),
+            staging: Arc::new(Staging::open(state.path(), store.room(), Arc::clone(&gate)).unwrap()),
             room: store.room(),
             pace: Arc::default(),
             store: Arc::new(store),
             power: Arc::clone(&power) as Arc<dyn PowerDriver>,
-            keys: Arc::new(BossKeys::load_or_create(state.path()).unwrap()),
+            keys: Arc::new(keys),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             term,
+            gate,
             changed: Arc::new(Notify::new()),
         };
         let (stop, stopping) = watch::channel(false);
@@ -348,9 +353,17 @@ impl Site {
     pub(crate) async fn booted(&self, node: &str, known: u32) -> Agent {
         let look = || async { (self.power.boots_of(node) > known).then(|| self.power.parameters(node)).flatten() };
         let parameters = self.until(&format!("{node} boots the MFS again after {known}"), look).await;
+        self.power.taken.lock().unwrap().insert(name(node), self.power.boots_of(node));
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).unwrap();
-        Agent { router: self.router.clone(), parameters, node: node.into(), bytes: self.disk_bytes, secret }
+        Agent {
+            router: self.router.clone(),
+            parameters,
+            node: node.into(),
+            bytes: self.disk_bytes,
+            secret,
+            persists: false,
+        }
     }
 
     /// Waits for a boot and registers its agent.
@@ -358,6 +371,12 @@ impl Site {
         let agent = self.booted(node, known).await;
         agent.register().await.unwrap();
         agent
+    }
+
+    /// Waits for the boot after the one whose agent was had last, and registers its agent.
+    pub(crate) async fn again(&self, node: &str) -> Agent {
+        let known = self.power.taken.lock().unwrap().get(&name(node)).copied().unwrap_or(0);
+        self.agent(node, known).await
     }
 
     /// Swaps an experiment in, with agents that do all they are told.
@@ -390,6 +409,8 @@ pub(crate) struct Agent {
     node: String,
     bytes: ByteLen,
     secret: [u8; 32],
+    /// Whether it asks again, as a real one does, when boss cannot answer now.
+    persists: bool,
 }
 
 impl Agent {
@@ -397,7 +418,24 @@ impl Agent {
         Self { secret: [9; 32], ..self.clone() }
     }
 
+    pub(crate) fn persistent(self) -> Self {
+        Self { persists: true, ..self }
+    }
+
     pub(crate) async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Vec<u8>, ApiError> {
+        let patience = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match self.send_once(method.clone(), path, body.clone()).await {
+                Err(error) if self.persists && error.code == ErrorCode::Unavailable => {
+                    assert!(tokio::time::Instant::now() < patience, "{path}: {}", error.message);
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn send_once(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Vec<u8>, ApiError> {
         let request = Request::builder()
             .method(method)
             .uri(format!("/agent/v1/{path}"))
@@ -531,6 +569,11 @@ impl Upload {
     /// The golden delta.
     pub(crate) fn delta() -> Self {
         Self::of(golden("delta.zdi"))
+    }
+
+    /// A full image: it refers to no base.
+    pub(crate) fn full() -> Self {
+        Self::of(golden("base.zdi"))
     }
 
     /// A delta of a disk with sectors that could not be read.

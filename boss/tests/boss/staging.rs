@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use boss::store::{ImageStore as _, LocalStore, Put, Room, Staging, StoreError};
+use boss::store::{Gate, ImageStore as _, LocalStore, Put, Room, Staging, StoreError};
 use boss_api::ids::CaptureId;
+use boss_model::term::Standing;
 use sigs::zdi::Container;
 use sigs::{ByteLen, Digest};
 use uuid::Uuid;
@@ -21,6 +22,18 @@ fn capture() -> CaptureId {
     CaptureId::new(Uuid::now_v7())
 }
 
+fn gate(state: &Path) -> Arc<Gate> {
+    Gate::raise(state, Standing::default()).unwrap()
+}
+
+fn open_store(state: &Path) -> LocalStore {
+    LocalStore::open(state, gate(state)).unwrap()
+}
+
+fn open_staging(state: &Path) -> Staging {
+    Staging::open(state, room_of(state), gate(state)).unwrap()
+}
+
 fn put_all(staging: &Staging, capture: CaptureId, upload: &Upload) {
     for (digest, bytes) in &upload.frames {
         staging.put_frame(capture, *digest, bytes).unwrap();
@@ -30,8 +43,7 @@ fn put_all(staging: &Staging, capture: CaptureId, upload: &Upload) {
 #[tokio::test]
 async fn a_finished_upload_becomes_an_image_and_no_late_frame_reaches_it() {
     let state = tempfile::tempdir().unwrap();
-    let store = LocalStore::open(state.path()).unwrap();
-    let staging = Staging::open(state.path(), store.room()).unwrap();
+    let (store, staging) = (open_store(state.path()), open_staging(state.path()));
     let (capture, upload) = (capture(), Upload::delta());
     assert_eq!(staging.finish(capture, &upload.contents).unwrap(), None, "nothing arrived");
     put_all(&staging, capture, &upload);
@@ -46,7 +58,7 @@ async fn a_finished_upload_becomes_an_image_and_no_late_frame_reaches_it() {
     staging.put_frame(capture, Digest::of(b"more"), b"more").unwrap();
     assert_eq!(fs::read(store.path_of(finished.digest).unwrap()).unwrap(), before);
     // A boss that died after the hand-over finds it done.
-    let again = Staging::open(state.path(), room_of(state.path())).unwrap();
+    let again = open_staging(state.path());
     let repeated = again.finish(capture, &upload.contents).unwrap().unwrap();
     again.hand_over(&store, &repeated).await.unwrap();
     again.discard(capture).unwrap();
@@ -56,7 +68,7 @@ async fn a_finished_upload_becomes_an_image_and_no_late_frame_reaches_it() {
 #[tokio::test]
 async fn frames_that_are_not_used_are_left_out() {
     let state = tempfile::tempdir().unwrap();
-    let staging = Staging::open(state.path(), room_of(state.path())).unwrap();
+    let staging = open_staging(state.path());
     let (capture, upload) = (capture(), Upload::delta());
     staging.put_frame(capture, Digest::of(b"of an older attempt"), b"of an older attempt").unwrap();
     put_all(&staging, capture, &upload);
@@ -72,13 +84,13 @@ async fn frames_that_are_not_used_are_left_out() {
 fn a_frame_that_is_damaged_on_the_medium_is_lacking_after_a_restart() {
     let state = tempfile::tempdir().unwrap();
     let (capture, upload) = (capture(), Upload::delta());
-    put_all(&Staging::open(state.path(), room_of(state.path())).unwrap(), capture, &upload);
+    put_all(&open_staging(state.path()), capture, &upload);
     let data = state.path().join(format!("store/staging/{capture}.zdi"));
     let mut bytes = fs::read(&data).unwrap();
     bytes[64] ^= 1;
     fs::write(&data, bytes).unwrap();
     let digests: Vec<_> = upload.frames.iter().map(|(digest, _)| *digest).collect();
-    let again = Staging::open(state.path(), room_of(state.path())).unwrap();
+    let again = open_staging(state.path());
     assert_eq!(again.lacking(capture, &digests).unwrap(), digests, "from the damaged one on");
     put_all(&again, capture, &upload);
     assert!(again.finish(capture, &upload.contents).unwrap().is_some());
@@ -118,8 +130,7 @@ fn skipped(reason: &str) {
 #[tokio::test]
 async fn a_full_store_says_so_and_keeps_what_it_has() {
     let Some(tiny) = Tiny::mount() else { return skipped("a tiny file system cannot be mounted here") };
-    let store = LocalStore::open(tiny.path()).unwrap();
-    let staging = Staging::open(tiny.path(), store.room()).unwrap();
+    let (store, staging) = (open_store(tiny.path()), open_staging(tiny.path()));
     let small = vec![1; 1000];
     let kept = Digest::of(&small);
     let limit = ByteLen::new(1 << 30);
@@ -144,8 +155,8 @@ async fn a_full_store_says_so_and_keeps_what_it_has() {
 #[test]
 fn room_is_taken_ahead_of_the_frames_and_given_back_at_the_end() {
     let state = tempfile::tempdir().unwrap();
-    let store = LocalStore::open(state.path()).unwrap();
-    let staging = Staging::open(state.path(), store.room()).unwrap();
+    let store = open_store(state.path());
+    let staging = Staging::open(state.path(), store.room(), gate(state.path())).unwrap();
     let (capture, upload) = (capture(), Upload::delta());
     let taken = || {
         use std::os::unix::fs::MetadataExt as _;

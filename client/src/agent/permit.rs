@@ -7,6 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use boss_api::agent::{Permit, WriteOrder};
+use boss_api::client::{LowerTerm, TermMemory as _};
 use boss_api::ids::{JobId, WriteId};
 use boss_api::names::Name;
 use imagezip::io::{Disk, DiskError, DiskIo};
@@ -14,6 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use sigs::ByteLen;
 use sigs::seal::{SealError, SealKind, TrustedKeys};
 
+use super::memory::Memory;
 use crate::disk::{IdentifyError, identify};
 
 /// Who a permit must be for.
@@ -44,6 +46,14 @@ pub enum PermitError {
         /// What is.
         found: String,
     },
+    /// Sealed by a boss that another followed. The ruling one has sealed it anew, if it still holds.
+    #[error("the permit is of term {permitted}, and a boss rules in term {ruling}")]
+    OldTerm {
+        /// What the permit says.
+        permitted: u64,
+        /// The highest that was heard.
+        ruling: u64,
+    },
     /// The disk does not say what it is.
     #[error("the disk to write cannot be identified")]
     Identify(#[source] IdentifyError),
@@ -58,14 +68,15 @@ pub struct VerifiedPermit {
 }
 
 impl VerifiedPermit {
-    /// Checks the seal of a permit, and everything it says against the order, this boot, and the disk as it is now.
+    /// Checks the seal of a permit, and everything it says against the order, this boot, the bosses that were heard, and
+    /// the disk as it is now.
     ///
     /// # Errors
     /// [`PermitError`].
     pub fn check(
         order: &WriteOrder,
         job: JobId,
-        identity: &Identity,
+        (identity, memory): (&Identity, &Memory),
         boss_keys: &TrustedKeys,
         path: &Path,
     ) -> Result<Self, PermitError> {
@@ -75,6 +86,9 @@ impl VerifiedPermit {
         same("job", &permit.job, &job)?;
         same("node", &permit.node, &identity.node)?;
         same("epoch", &permit.epoch, &identity.epoch)?;
+        memory
+            .hear(permit.term)
+            .map_err(|LowerTerm { said, heard }| PermitError::OldTerm { permitted: said, ruling: heard })?;
         let permit = Self { permit, disk: order.disk.clone(), path: path.to_owned() };
         permit.check_disk()?;
         Ok(permit)

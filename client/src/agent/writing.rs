@@ -71,6 +71,8 @@ impl WriteError {
     const fn class(&self) -> FailureClass {
         match self {
             Self::Permit(PermitError::Identify(_)) | Self::NoDisk(_) | Self::Zero { .. } => FailureClass::Machine,
+            // The boss that took over sealed it anew: the next attempt brings that one.
+            Self::Permit(PermitError::OldTerm { .. }) => FailureClass::Transient,
             Self::Permit(_) | Self::Provenance(_) | Self::Image(_) | Self::WrongRoot { .. } | Self::NotZero(_) => {
                 FailureClass::Corruption
             }
@@ -152,7 +154,7 @@ async fn carry_out(
     stop: &CancellationToken,
 ) -> Result<Option<Root>, WriteError> {
     let path = machine.disks.get(&order.disk).ok_or_else(|| WriteError::NoDisk(order.disk.clone()))?;
-    let permit = VerifiedPermit::check(order, job, &machine.identity, &machine.boss_keys, path)?;
+    let permit = VerifiedPermit::check(order, job, (&machine.identity, &machine.memory), &machine.boss_keys, path)?;
     failpoints::hit("agent.write.permitted").map_err(WriteError::Thread)?;
     let shared = Arc::new(Shared::default());
     match provenance::check(order, &machine.base_keys, &machine.boss_keys)? {

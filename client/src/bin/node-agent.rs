@@ -48,7 +48,10 @@ async fn run(cli: Cli) -> Result<Ended, Exit> {
     agent::run(boot, &cli.work_dir, &stop).await.map_err(|error| match &error {
         AgentError::Refused(refusal) => Exit::new(Code::of(refusal), client::exit::chain(&error)),
         AgentError::NoRoom(_) => Exit::because(Code::NoSpace, &error),
-        AgentError::Boot(_) | AgentError::Disk { .. } | AgentError::Folder { .. } => Exit::because(Code::Usage, &error),
+        AgentError::OldEpoch { .. } => Exit::because(Code::WrongState, &error),
+        AgentError::Boot(_) | AgentError::Disk { .. } | AgentError::Folder { .. } | AgentError::Memory { .. } => {
+            Exit::because(Code::Usage, &error)
+        }
     })
 }
 

@@ -8,11 +8,15 @@ use super::Context;
 use crate::exit::Exit;
 
 mod act;
+mod confirm;
 mod create;
+mod discard;
+mod give_up;
 mod list;
 mod logs;
 mod modify;
 mod points;
+mod retry;
 mod show;
 mod wait;
 
@@ -32,8 +36,14 @@ pub(super) enum Exp {
     Swapout(act::Act),
     /// Release the machines for good and end the experiment
     Terminate(act::Act),
+    /// Take a swap-out back while its nodes are untouched
+    Cancel(act::Act),
     /// Try again what is held
-    Retry(act::Act),
+    Retry(retry::Retry),
+    /// Give up what is on a held node that cannot be saved
+    Discard(discard::Discard),
+    /// Give a held swap-in up; what was saved before stays
+    Giveup(give_up::GiveUpSwapIn),
     /// Wait for the job that runs
     Wait(wait::WaitFor),
     /// Show what happened
@@ -60,7 +70,10 @@ impl Exp {
             Self::Swapin(act) => act.run(context, ExperimentAction::SwapIn).await,
             Self::Swapout(act) => act.run(context, ExperimentAction::SwapOut).await,
             Self::Terminate(act) => act.run(context, ExperimentAction::Terminate).await,
-            Self::Retry(act) => act.run(context, ExperimentAction::Retry).await,
+            Self::Cancel(act) => act.run(context, ExperimentAction::Cancel).await,
+            Self::Retry(retry) => retry.run(context).await,
+            Self::Discard(discard) => discard.run(context).await,
+            Self::Giveup(give_up) => give_up.run(context).await,
             Self::Wait(wait) => wait.run(context).await,
             Self::Logs(named) => logs::run(context, &named.name).await,
             Self::Points(named) => points::run(context, &named.name).await,

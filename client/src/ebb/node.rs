@@ -7,6 +7,7 @@ use super::Context;
 use crate::exit::Exit;
 
 mod add;
+mod keep;
 mod list;
 mod load;
 mod show;
@@ -23,6 +24,14 @@ pub(super) enum Node {
     },
     /// Load an image on a machine of an experiment now
     Load(load::Load),
+    /// Let a held machine go on where it was held
+    Retry {
+        /// The machine
+        #[arg(value_name = "NODE")]
+        name: Name,
+    },
+    /// Leave a note on a held machine: who wants it left as it is, until when
+    Keep(keep::Keep),
     /// Register a local machine: its agent is a process, its disks are files
     Add(add::Add),
 }
@@ -33,6 +42,11 @@ impl Node {
             Self::List => list::run(context).await,
             Self::Show { name } => show::run(context, &name).await,
             Self::Load(load) => load.run(context).await,
+            Self::Retry { name } => {
+                let node = context.session.client()?.retry_node(&name).await?;
+                context.output.data(&node, show::describe)
+            }
+            Self::Keep(keep) => keep.run(context).await,
             Self::Add(add) => add.run(context).await,
         }
     }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use boss_api::client::{ClientError, UserClient};
 use boss_api::ids::JobId;
 use boss_api::names::{ExperimentName, Name};
-use boss_api::user::{DiskActivity, DiskProgress, JobState, JobView, NodeStateView, NodeView};
+use boss_api::user::{DiskActivity, DiskProgress, HeldDisks, JobState, JobView, NodeStateView, NodeView};
 use clap::Args;
 
 use super::Context;
-use super::output::{or_dash, size, word};
+use super::output::{moment, or_dash, size, word};
 use crate::exit::{Code, Exit};
 
 /// How often progress is drawn on a terminal, and said elsewhere.
@@ -96,6 +96,9 @@ async fn finish(context: &Context, client: &UserClient, job: &JobView, scope: &S
 /// Returns a job as one line.
 pub(super) fn describe(job: &JobView) -> String {
     let mut line = format!("{} {}: {}", word(job.kind), job.id, word(job.state));
+    if let Some(policy) = job.on_failure {
+        line.push_str(&format!(", {} if a node cannot be saved", word(policy)));
+    }
     if let Some(ended) = job.ended_at {
         line.push_str(&format!(" after {:.1} s", (ended - job.created_at).as_seconds_f64()));
     }
@@ -129,7 +132,16 @@ async fn held(client: &UserClient, scope: &Scope) -> Vec<String> {
 /// Returns why a node is held, or nothing when it is not.
 pub(super) fn held_reason(name: &str, state: &NodeStateView) -> Option<String> {
     match state {
-        NodeStateView::Held { reason, owner, next } => Some(format!("{name}: {reason} [owner: {owner}; next: {next}]")),
+        NodeStateView::Held { reason, owner, next, disks, kept } => {
+            let disks = match disks {
+                HeldDisks::Unsaved => "; its disks are the only copy of what is on them",
+                HeldDisks::Settled | HeldDisks::Ours => "",
+            };
+            let kept = kept.as_ref().map_or_else(String::new, |kept| {
+                format!("; {} wants it left as it is until {}: {}", kept.by, moment(kept.until), kept.note)
+            });
+            Some(format!("{name}: {reason} [owner: {owner}; next: {next}{disks}{kept}]"))
+        }
         NodeStateView::Free
         | NodeStateView::Reserved
         | NodeStateView::Restoring

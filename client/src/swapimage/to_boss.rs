@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::send::{Attempt, PATIENCE, queue};
 use super::{Order, Shared, Source, engine_broke, open, spawn_engine};
+use crate::agent::memory::Memory;
 use crate::disk::identify;
 use crate::exit::{Code, Exit, io_exit};
 use crate::retry::persist;
@@ -41,7 +42,7 @@ fn understand(url: &str, order: Order) -> Result<(Attempt, String, u64), Exit> {
     let missing =
         || Exit::new(Code::Usage, "--boss-url needs --capture, --attempt, --serial, --bytes and a token file");
     let secret = read_secret(&token_file.ok_or_else(missing)?)?;
-    let client = AgentClient::new(url, &secret)?;
+    let client = AgentClient::new(url, &secret, Arc::new(Memory::of_this_program()))?;
     let attempt = Attempt { client, capture: capture.ok_or_else(missing)?, attempt: attempt.ok_or_else(missing)? };
     Ok((attempt, serial.ok_or_else(missing)?, bytes.ok_or_else(missing)?))
 }

@@ -96,7 +96,8 @@ async fn whoami(headers: HeaderMap) -> Response {
 
 fn job(state: &str) -> Value {
     let ended = matches!(state, "done" | "failed").then_some("2026-11-21T00:00:05Z");
-    json!({"id": JOB, "kind": "swap-out", "state": state, "detail": (state == "failed").then_some("no room"),
+    json!({"id": JOB, "kind": "swap-out", "state": state, "saves": true, "on_failure": "hold-all",
+           "detail": (state == "failed").then_some("no room"),
            "created_at": "2026-11-21T00:00:00Z", "ended_at": ended})
 }
 
@@ -116,7 +117,8 @@ async fn swapout(State(state): State<Arc<Mutex<String>>>, Segments((_, eid)): Se
 async fn experiment(State(state): State<Arc<Mutex<String>>>, Segments(_): Segments<(String, String)>) -> Json<Value> {
     let state = state.lock().unwrap().clone();
     let node = if state == "held" {
-        json!({"state": "held", "reason": "the root differs", "owner": "operator", "next": "look at the disk"})
+        json!({"state": "held", "reason": "the root differs", "owner": "operator", "next": "look at the disk",
+               "disks": "unsaved", "kept": {"by": "bob", "until": "2026-11-24T23:59:59Z", "note": "mine"}})
     } else {
         json!({"state": "capturing"})
     };
@@ -252,9 +254,12 @@ fn waiting_ends_as_the_job_does() {
     site.becomes("held");
     let held = site.run(&["exp", "swapout", "p/e", "--wait"]);
     assert_eq!(code(&held), 1);
-    for words in ["the root differs", "operator", "look at the disk", "pc1"] {
+    for words in
+        ["the root differs", "operator", "look at the disk", "pc1", "the only copy", "bob wants it left as it is"]
+    {
         assert!(said(&held).contains(words), "{words}: {}", said(&held));
     }
+    assert!(String::from_utf8_lossy(&held.stdout).contains("hold-all if a node cannot be saved"));
 
     site.becomes("running");
     let started = std::time::Instant::now();

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use boss_api::agent::{
-    CaptureProgress, Failure, FailureClass, Lacking, Offer, Register, Registered, Task, WriteDone, WriteProgress,
+    CaptureProgress, Failure, FailureClass, Lacking, Offer, Register, Registered, TERM_HEADER, Task, WriteDone,
+    WriteProgress,
 };
 use boss_api::ids::{CaptureId, WriteId};
 use boss_api::{ApiError, ErrorCode};
@@ -21,11 +23,14 @@ use sigs::Digest;
 use sigs::zdi::Contents;
 
 pub(crate) const EPOCH: u64 = 7;
+pub(crate) const TERM: u64 = 1;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What boss knows and was told.
 #[derive(Default)]
 pub(crate) struct Known {
+    pub(crate) term: u64,
+    pub(crate) epoch: u64,
     pub(crate) task: Option<Task>,
     pub(crate) stale: bool,
     /// Attempts that are over although the boot is not.
@@ -44,6 +49,7 @@ pub(crate) struct Known {
     pub(crate) done: HashMap<WriteId, WriteDone>,
     pub(crate) write_failures: HashMap<WriteId, Failure>,
     pub(crate) polls: usize,
+    pub(crate) idle_polls: usize,
     pub(crate) bad_bearers: usize,
 }
 
@@ -70,7 +76,10 @@ pub(crate) struct FakeBoss {
 impl FakeBoss {
     pub(crate) fn start() -> Self {
         let shared = Arc::new(Shared::default());
-        shared.change(|known| known.frames_allowed = usize::MAX);
+        shared.change(|known| {
+            known.frames_allowed = usize::MAX;
+            (known.term, known.epoch) = (TERM, EPOCH);
+        });
         let mut boss = Self { runtime: None, address: ([127, 0, 0, 1], 0).into(), shared };
         boss.start_again();
         boss
@@ -156,7 +165,14 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/agent/v1/writes/{id}/done", post(done))
         .route("/agent/v1/writes/{id}/failed", post(write_failed))
         .layer(DefaultBodyLimit::max(64 << 20))
+        .layer(map_response_with_state(Arc::clone(&shared), say_term))
         .with_state(shared)
+}
+
+async fn say_term(State(shared): Shareds, mut answer: Response) -> Response {
+    let term = shared.change(|known| known.term);
+    answer.headers_mut().insert(TERM_HEADER, term.into());
+    answer
 }
 
 fn refuse(status: StatusCode, code: ErrorCode, message: &str) -> Response {
@@ -201,7 +217,7 @@ async fn register(State(shared): Shareds, Json(register): Json<Register>) -> Res
             return refuse(StatusCode::GONE, ErrorCode::Stale, "this boot is over");
         }
         known.registered.push(register);
-        Json(Registered { epoch: EPOCH }).into_response()
+        Json(Registered { epoch: known.epoch }).into_response()
     })
 }
 
@@ -217,6 +233,7 @@ async fn poll(State(shared): Shareds, headers: HeaderMap) -> Response {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    shared.change(|known| known.idle_polls += 1);
     Json(Task::Idle).into_response()
 }
 

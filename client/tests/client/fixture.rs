@@ -20,7 +20,7 @@ use sigs::zdi::{Contents, HEADER_BYTES, header_bytes};
 use sigs::{ByteLen, ByteOffset, Digest, Root};
 use uuid::Uuid;
 
-use crate::fake_boss::{EPOCH, FakeBoss};
+use crate::fake_boss::{EPOCH, FakeBoss, TERM};
 
 pub(crate) const SERIAL: &str = "EBB-TEST-1";
 pub(crate) const DISK_BYTES: usize = 24 << 20;
@@ -177,6 +177,13 @@ impl Node {
         fs::read_to_string(self.path("agent.log")).unwrap_or_default()
     }
 
+    /// Ends the agent, at once.
+    pub(crate) fn end_agent(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+
     /// Waits for the agent's own end.
     pub(crate) fn wait_ended(&mut self) -> ExitStatus {
         let agent = self.agent.as_mut().unwrap();
@@ -207,7 +214,7 @@ impl Node {
             serial: SERIAL.to_owned(),
             bytes: ByteLen::new(u64::try_from(DISK_BYTES).unwrap()),
             epoch: EPOCH,
-            term: 1,
+            term: TERM,
             job: self.job,
             purpose: WritePurpose::Load,
             evidence: "a test".to_owned(),

@@ -5,6 +5,7 @@
 mod capture;
 mod cli;
 mod fake_boss;
+mod fencing;
 mod fixture;
 mod refusals;
 mod swap_command;

@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use boss_api::agent::{ObjectRef, Permit, WriteOrder};
+use client::agent::memory::Memory;
 use client::agent::permit::{Identity, VerifiedPermit};
 use proptest::prelude::*;
 use sigs::seal::{SealKind, Sealed, SigningKey, TrustedKeys};
@@ -227,8 +228,11 @@ proptest! {
             target_root: None,
         };
         let identity = Identity { node: name("pc1"), epoch: 1 };
+        let memory = Memory::of_this_program();
         let trusted = TrustedKeys::new([boss_key().public()]);
-        let check = |sealed: Sealed| VerifiedPermit::check(&order(sealed), job, &identity, &trusted, &path).is_ok();
+        let check = |sealed: Sealed| {
+            VerifiedPermit::check(&order(sealed), job, (&identity, &memory), &trusted, &path).is_ok()
+        };
         prop_assert!(check(sealed.clone()));
         let mut bytes = sealed.to_bytes();
         let place = place.index(bytes.len());

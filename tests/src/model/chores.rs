@@ -177,7 +177,8 @@ impl Protocol {
                 let all = nodes().all(|(_, row)| row.place == Place::At(NodeStep::InUse));
                 ends.filter(|_| all && nodes().next().is_some())
             }
-            JobKind::Load => None,
+            // Nobody asks for these here.
+            JobKind::Load | JobKind::Cancel | JobKind::GiveUp => None,
             JobKind::SwapOut | JobKind::Terminate => {
                 let saving = if job.saves { self.begin_saving(site, of) } else { None };
                 saving.or_else(|| self.let_go(site, of, job)).or_else(|| ends.filter(|_| nodes().next().is_none()))

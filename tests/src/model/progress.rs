@@ -103,7 +103,8 @@ fn is_settled(site: &Site) -> bool {
         let row = site.db.experiment(of);
         match row.job {
             Some(job) => {
-                job.state == JobState::Held && experiment::apply(row.state, ExperimentEvent::Resume(job.kind)).is_ok()
+                job.state == JobState::Held
+                    && experiment::apply(row.state, ExperimentEvent::Resume(Some(job.kind))).is_ok()
             }
             None => matches!(
                 row.state,

@@ -78,7 +78,7 @@ impl Protocol {
         match (point::apply(state, event), event) {
             (Ok(to), _) => db.points[usize::from(number)] = Some(to),
             (Err(_), PointEvent::Miss) => {}
-            (Err(_), PointEvent::Complete) => return None,
+            (Err(_), PointEvent::Complete | PointEvent::GiveUpRest) => return None,
         }
         Some(())
     }
@@ -122,7 +122,7 @@ pub(super) fn finish(db: &mut Db, of: Tenant, job: JobRow) -> Option<()> {
         JobKind::SwapIn => Some(ExperimentEvent::Activated),
         JobKind::SwapOut => Some(ExperimentEvent::SwappedOut),
         JobKind::Terminate => Some(ExperimentEvent::Ended),
-        JobKind::Load => None,
+        JobKind::Load | JobKind::Cancel | JobKind::GiveUp => None,
     };
     let row = db.experiment_mut(of);
     if row.job != Some(job) {

@@ -152,7 +152,7 @@ fn start(db: &mut Db, of: Tenant, kind: JobKind, saves: bool) -> Option<()> {
 fn retry(db: &mut Db, of: Tenant) -> Option<()> {
     let row = db.experiment_mut(of);
     let job = row.job.as_mut().filter(|job| job.state == JobState::Held)?;
-    let to = experiment::apply(row.state, ExperimentEvent::Resume(job.kind)).ok()?;
+    let to = experiment::apply(row.state, ExperimentEvent::Resume(Some(job.kind))).ok()?;
     job.state = job::apply(job.state, JobEvent::Resume).ok()?;
     row.state = to;
     let nodes: Vec<_> = db.nodes_of(of).collect();

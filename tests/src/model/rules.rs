@@ -87,7 +87,7 @@ pub(super) fn waiver(job: &JobRow) -> Option<Evidence> {
     let asked_by = UserId::new(id(0));
     let waiver = match job.kind {
         JobKind::Terminate => Waiver::terminated(asked_by),
-        JobKind::SwapIn | JobKind::SwapOut | JobKind::Load => {
+        JobKind::SwapIn | JobKind::SwapOut | JobKind::Load | JobKind::Cancel | JobKind::GiveUp => {
             Waiver::not_saved(asked_by, job.saves || job.kind != JobKind::SwapOut).ok()?
         }
     };

@@ -1,9 +1,8 @@
 //! Where an exploration begins and what may happen in it. Every scene is explored to the end.
 
-use boss_api::user::{ExperimentState, SwapPointState};
+use boss_api::user::{ExperimentState, OnFailure, SwapPointState};
 use boss_model::capture::CaptureStep;
 use boss_model::node::NodeStep;
-use boss_model::settings::OnFailure;
 
 use super::properties as p;
 use super::site::{

@@ -249,7 +249,7 @@ impl Turnover {
                     meanwhile(&self.site, Moment::Asked(&why))?;
                     trouble.held.push(why);
                     ensure!(trouble.held.len() <= RETRIES, "held again and again: {:#?}", trouble.held);
-                    drop(self.site.act(name, ExperimentAction::Retry));
+                    drop(self.site.retry(name));
                 }
                 Ok(_) | Err(_) => {}
             }
@@ -317,7 +317,7 @@ impl Turnover {
 /// Returns why an experiment is held, each time with what to do next.
 fn reasons(view: &ExperimentView) -> anyhow::Result<String> {
     let held = view.nodes.iter().filter_map(|node| match &node.node_state {
-        Some(NodeStateView::Held { reason, owner, next }) => Some((&node.vname, reason, owner, next)),
+        Some(NodeStateView::Held { reason, owner, next, .. }) => Some((&node.vname, reason, owner, next)),
         _ => None,
     });
     let mut told = Vec::new();

@@ -180,7 +180,7 @@ fn a_full_store_loses_nothing() -> anyhow::Result<()> {
     let state_now = scene.machine()?;
     ensure!(matches!(state_now, NodeStateView::Held { .. } | NodeStateView::InUse), "{state_now:?}");
     ensure!(scene.disk_digest()? == before, "the disk was written");
-    contains(&format!("{said} {state_now:?}"), &["full"])?;
+    contains(&format!("{said} {state_now:?}"), &["make room"])?;
 
     // Not a byte is left. A retry is a new boot, so either boss finds no room for what belongs to it, or the agent, whose
     // work folder is in there, too, for what it fetches. Whoever is first says the same.
@@ -189,7 +189,7 @@ fn a_full_store_loses_nothing() -> anyhow::Result<()> {
     ensure!(!output.status.success(), "the retry succeeded without room");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let state_now = scene.machine()?;
-    contains(&format!("{said} {state_now:?}"), &["full"])?;
+    contains(&format!("{said} {state_now:?}"), &["make room"])?;
     ensure!(matches!(state_now, NodeStateView::Held { .. }), "{state_now:?}");
     ensure!(scene.disk_digest()? == before, "the disk was written");
 

@@ -152,7 +152,7 @@ fn a_corrupted_upload_holds_the_node_and_leaves_its_disk_alone() -> anyhow::Resu
 
 fn expect_held(scene: &Scene, digest: &str) -> anyhow::Result<()> {
     let state = scene.machine()?;
-    let NodeStateView::Held { reason, owner, next } = &state else {
+    let NodeStateView::Held { reason, owner, next, .. } = &state else {
         anyhow::bail!("the machine is {state:?}; boss's log ends:\n{}", tail(&scene.site.folder().join("boss.log")));
     };
     ensure!([reason, owner, next].iter().all(|text| !text.trim().is_empty()), "held without a word: {state:?}");

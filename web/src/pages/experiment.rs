@@ -1,12 +1,12 @@
 use askama::Template;
 use boss_api::user::{
-    CaptureView, EventView, ExperimentState, ExperimentView, JobKind, JobState, JobView, NodeStateView, SwapPointState,
-    SwapPointView, VirtualNodeView,
+    CaptureView, EventView, ExperimentState, ExperimentView, JobKind, JobState, JobView, SwapPointState, SwapPointView,
 };
 use boss_model::experiment::{ExperimentEvent, apply};
 use time::OffsetDateTime;
 
 use super::experiments::point_bytes;
+use super::held;
 use super::progress::NodeRow;
 use super::steps::{self, Step};
 use crate::parts::{Badge, Frame, Moment};
@@ -23,6 +23,10 @@ pub struct ExperimentPage {
     pub view: ExperimentView,
     /// Whether the user may change it, and not only look.
     pub may_change: bool,
+    /// Whether the user may let what is held go on.
+    pub may_attend: bool,
+    /// Whether the user may give up what could not be saved.
+    pub may_discard: bool,
     /// Its swap points, newest first.
     pub points: Vec<SwapPointView>,
     /// What happened lately, newest first.
@@ -37,14 +41,6 @@ pub struct ExperimentPage {
     pub now: OffsetDateTime,
 }
 
-struct HeldNode<'a> {
-    vname: String,
-    machine: String,
-    reason: &'a str,
-    owner: &'a str,
-    next: &'a str,
-}
-
 impl ExperimentPage {
     /// Makes the page, which asks for itself again while a job runs.
     pub fn new(frame: Frame, view: ExperimentView, now: OffsetDateTime) -> Self {
@@ -54,6 +50,8 @@ impl ExperimentPage {
             frame,
             view,
             may_change: true,
+            may_attend: true,
+            may_discard: false,
             points: Vec::new(),
             events: Vec::new(),
             last_job: None,
@@ -105,12 +103,8 @@ impl ExperimentPage {
         self.may_change && !matches!(self.view.state, ExperimentState::Terminating | ExperimentState::Ended)
     }
 
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.view.state == ExperimentState::Held
-    }
-
-    fn held_nodes(&self) -> Vec<HeldNode<'_>> {
-        self.view.nodes.iter().filter_map(held_node).collect()
     }
 
     fn nodes(&self) -> Vec<NodeRow> {
@@ -144,6 +138,8 @@ impl ExperimentPage {
             },
             JobKind::Terminate => "Terminating",
             JobKind::Load => "Loading an image",
+            JobKind::Cancel => "Taking the swap-out back",
+            JobKind::GiveUp => "Giving the swap-in up",
         };
         Some(what.into())
     }
@@ -151,10 +147,6 @@ impl ExperimentPage {
     fn job_started(&self) -> Option<String> {
         let job = self.view.job.as_ref()?;
         Some(format!("asked for {} ago", words::duration(self.now - job.created_at)))
-    }
-
-    fn job_detail(&self) -> Option<&str> {
-        self.view.job.as_ref()?.detail.as_deref()
     }
 
     /// What the last job came to, when none is under way and it was no success.
@@ -181,18 +173,14 @@ impl ExperimentPage {
     }
 }
 
-fn held_node(node: &VirtualNodeView) -> Option<HeldNode<'_>> {
-    let Some(NodeStateView::Held { reason, owner, next }) = &node.node_state else { return None };
-    let machine = node.node.as_ref().map(ToString::to_string).unwrap_or_default();
-    Some(HeldNode { vname: node.vname.to_string(), machine, reason, owner, next })
-}
-
 fn job_word(kind: JobKind) -> &'static str {
     match kind {
         JobKind::SwapIn => "swap-in",
         JobKind::SwapOut => "swap-out",
         JobKind::Terminate => "end",
         JobKind::Load => "load",
+        JobKind::Cancel => "undoing of a swap-out",
+        JobKind::GiveUp => "giving up of a swap-in",
     }
 }
 

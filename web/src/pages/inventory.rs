@@ -45,7 +45,7 @@ impl NodeLine<'_> {
 
     fn held(&self) -> Option<(&str, &str, &str)> {
         match &self.node.state {
-            NodeStateView::Held { reason, owner, next } => Some((reason, owner, next)),
+            NodeStateView::Held { reason, owner, next, .. } => Some((reason, owner, next)),
             _ => None,
         }
     }

@@ -55,9 +55,11 @@ pub(super) fn of(view: &ExperimentView) -> Vec<Step> {
     let own = point_of_job(view);
     let (words, at): (&[&'static str], Vec<usize>) = match job.kind {
         JobKind::SwapOut if own.is_some() => (&SAVING, view.nodes.iter().map(|node| saving(node, own)).collect()),
-        JobKind::SwapOut | JobKind::Terminate => (&RELEASING, view.nodes.iter().map(releasing).collect()),
+        JobKind::SwapOut | JobKind::Terminate | JobKind::GiveUp => {
+            (&RELEASING, view.nodes.iter().map(releasing).collect())
+        }
         JobKind::SwapIn => (&LOADING, view.nodes.iter().map(loading).collect()),
-        JobKind::Load => return Vec::new(),
+        JobKind::Load | JobKind::Cancel => return Vec::new(),
     };
     let least = at.iter().copied().min().unwrap_or(0);
     let step = |(index, word): (usize, &&'static str)| Step {

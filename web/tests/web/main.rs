@@ -78,15 +78,50 @@ fn a_swap_out_under_way_says_what_is_done_of_what() {
 fn what_is_held_says_why_who_and_what_next() {
     let html = page("held");
     let section = between(&html, "<h2 id=\"h-held\">", "</section>");
-    for words in ["another digest", "an operator", "press Retry", "1 of 2 nodes could not be saved", "on pc209"] {
+    for words in ["another digest", "an operator", "press Retry", "This machine is the only copy", "on pc209"] {
         assert!(section.contains(words), "{words}");
     }
-    assert!(section.contains("/experiments/systems-lab/lidar-bench/retry"));
+    for action in ["retry", "keep", "discard"] {
+        assert!(section.contains(&format!("action=\"/experiments/systems-lab/lidar-bench/{action}\"")), "{action}");
+    }
+    assert!(section.contains("bob wants it left as it is until Tue 24 Nov 2026, 23:59:59 UTC: memory is exchanged"));
+    let retry = section.find(">Retry</button>").unwrap();
+    assert!(section.find(">Give it up</button>").unwrap() < retry, "what is final is folded away above it");
+    assert_eq!(section.matches("<details>").count(), 2, "nothing is open that is not asked for");
+    assert!(html.contains("cannot be taken back any more: client was given back"));
+    assert!(html.contains("the saved ones are released") && html.contains("decided when the swap-out was asked for"));
     assert!(html.contains("12 of 92 GiB</span>"), "what stands still has no rate and no time left");
     assert!(html.contains("saved, its machine was given back"));
     assert!(!section.contains("with <b>") && section.contains("&#60;b&#62;"), "text from outside is escaped");
     let badge = between(&html, "<span class=\"badge bad\">", "</span>held</span>");
     assert!(badge.contains("\u{2715}"), "a mark and a word besides the colour");
+}
+
+#[test]
+fn a_held_swap_in_is_given_up_by_who_may_and_says_what_that_costs() {
+    let html = page("held-swap-in");
+    let section = between(&html, "<h2 id=\"h-held\">", "</section>");
+    assert!(section.contains("Already running: client. Only a leader of systems-lab can give the swap-in up."));
+    assert!(section.contains("Nothing of the experiment that is not in the store as well"));
+    let mut page = sample::held_swap_in();
+    page.may_discard = true;
+    let html = page.render().unwrap();
+    assert!(html.contains("What was written there since the swap-in will be <b>lost</b>"));
+    page.view.nodes[0].node_state = Some(boss_api::user::NodeStateView::Restoring);
+    page.may_discard = false;
+    let html = page.render().unwrap();
+    assert!(html.contains(">Give the swap-in up</button>") && html.contains("What was saved stays"));
+}
+
+#[test]
+fn a_swap_out_can_be_taken_back_as_long_as_nothing_is_overwritten() {
+    let html = page("saving");
+    assert!(html.contains(">Take the swap-out back</button>"));
+    let mut page = sample::saving();
+    page.view.nodes[1].node_state = Some(boss_api::user::NodeStateView::Sanitizing);
+    let html = page.render().unwrap();
+    assert!(html.contains("cannot be taken back any more: server is being overwritten."));
+    assert!(!html.contains(">Take the swap-out back</button>"));
 }
 
 #[test]
@@ -111,7 +146,7 @@ fn a_swap_out_that_saves_nothing_asks_first() {
 #[test]
 fn somebody_who_may_only_look_gets_no_buttons() {
     let mut page = sample::held();
-    page.may_change = false;
+    (page.may_change, page.may_attend, page.may_discard) = (false, false, false);
     let html = page.render().unwrap();
     let main = between(&html, "<main", "</main>");
     for (form, _) in main.match_indices("<button") {

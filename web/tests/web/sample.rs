@@ -58,7 +58,8 @@ fn progress(activity: &str, done: u64, total: u64) -> Value {
 fn job(kind: &str, state: &str, detail: Option<&str>) -> Value {
     let over = matches!(state, "done" | "failed");
     json!({
-        "id": id(7), "kind": kind, "state": state, "detail": detail, "created_at": "2026-11-21T01:29:30Z",
+        "id": id(7), "kind": kind, "state": state, "detail": detail, "saves": kind == "swap-out",
+        "on_failure": (kind == "swap-out").then_some("release-verified"), "created_at": "2026-11-21T01:29:30Z",
         "ended_at": over.then_some("2026-11-21T01:30:10Z"),
     })
 }
@@ -115,6 +116,8 @@ pub(crate) fn held() -> ExperimentPage {
     let state = json!({
         "state": "held", "reason": "capture of sda failed: a frame had another digest than it was sent with <b>",
         "owner": "an operator", "next": "look at the machine's memory and its link, then press Retry",
+        "disks": "unsaved",
+        "kept": { "by": "bob", "until": "2026-11-24T23:59:59Z", "note": "memory is exchanged on Monday <b>" },
     });
     let open =
         point(6, "open", &[capture(61, "client", "verified", None), capture(62, "server", "failed", Some("corrupt"))]);
@@ -123,14 +126,22 @@ pub(crate) fn held() -> ExperimentPage {
         node("server", Some("pc209"), state, progress("capture", 12 * GIB, 92 * GIB)),
     ];
     let detail = "1 of 2 nodes could not be saved";
-    with_history(experiment_page(view(
-        "lidar-bench",
-        "held",
-        true,
-        &nodes,
-        job("swap-out", "held", Some(detail)),
-        open,
-    )))
+    let page = experiment_page(view("lidar-bench", "held", true, &nodes, job("swap-out", "held", Some(detail)), open));
+    with_history(ExperimentPage { may_discard: true, ..page })
+}
+
+/// A swap-in that is held, with one node that runs already.
+pub(crate) fn held_swap_in() -> ExperimentPage {
+    let state = json!({
+        "state": "held", "reason": "a disk was not written: sda reads back as something else (3 attempts)",
+        "owner": "operator", "next": "see to the machine, then retry the experiment", "disks": "ours", "kept": null,
+    });
+    let nodes = [
+        node("client", Some("pc214"), json!({"state": "in_use"}), json!([])),
+        node("server", Some("pc209"), state, progress("restore", 3 * GIB, 12 * GIB)),
+    ];
+    let page = experiment_page(view("lidar-bench", "held", true, &nodes, job("swap-in", "held", None), Value::Null));
+    with_history(page)
 }
 
 /// Running, and a swap-out would lose everything.
@@ -186,7 +197,7 @@ fn images() -> Vec<ImageView> {
 fn nodes() -> Vec<NodeView> {
     let disk = |serial: &str, segments: Value| json!([{ "name": "sda", "serial": serial, "bytes": 120 * GIB, "segments": segments }]);
     let segment = json!([{ "start": 0, "bytes": 120 * GIB, "image": "debian12/14", "root": "9c".repeat(32), "loaded_at": "2026-11-18T08:10:00Z" }]);
-    let held = json!({ "state": "held", "reason": "it did not boot its MFS within 600 s", "owner": "an operator", "next": "look at its console, then retry" });
+    let held = json!({ "state": "held", "reason": "it did not boot its MFS within 600 s", "owner": "an operator", "next": "look at its console, then retry", "disks": "ours", "kept": null });
     serde_json::from_value(json!([
         { "id": id(11), "name": "pc201", "state": held, "epoch": 12, "experiment": "systems-lab/lidar-bench", "vname": "client", "disks": disk("S1", segment.clone()) },
         { "id": id(12), "name": "pc209", "state": {"state": "in_use"}, "epoch": 40, "experiment": "systems-lab/lidar-bench", "vname": "server", "disks": disk("S2", segment) },
@@ -260,6 +271,7 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         ("saving", saving().render().expect("sample data is well-formed")),
         ("swapping-in", swapping_in().render().expect("sample data is well-formed")),
         ("held", held().render().expect("sample data is well-formed")),
+        ("held-swap-in", held_swap_in().render().expect("sample data is well-formed")),
         ("active-unsaved", active_unsaved().render().expect("sample data is well-formed")),
         ("swapped", swapped().render().expect("sample data is well-formed")),
         ("confirm", confirm().render().expect("sample data is well-formed")),

@@ -1,6 +1,7 @@
 //! What an agent and the program it runs ask of boss.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -16,6 +17,25 @@ use crate::ids::{CaptureId, WriteId};
 /// How long boss may take to write down the end of a capture.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// A term that is over: the boss that says it was followed by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it rules in term {said}, and a boss was heard that rules in term {heard}")]
+pub struct LowerTerm {
+    /// What the answer says.
+    pub said: u64,
+    /// The highest that was heard.
+    pub heard: u64,
+}
+
+/// Remembers the highest term that was heard.
+pub trait TermMemory: Send + Sync + std::fmt::Debug {
+    /// Takes note of a term.
+    ///
+    /// # Errors
+    /// [`LowerTerm`] when a higher one was heard before.
+    fn hear(&self, term: u64) -> Result<(), LowerTerm>;
+}
+
 /// Speaks for one boot of one agent.
 #[derive(Clone, Debug)]
 pub struct AgentClient {
@@ -23,12 +43,14 @@ pub struct AgentClient {
 }
 
 impl AgentClient {
-    /// Prepares to speak to boss; nothing is sent yet. The secret is the agent's own, hexadecimal.
+    /// Prepares to speak to boss; nothing is sent yet. The secret is the agent's own, hexadecimal. No answer is
+    /// believed that `memory` refuses.
     ///
     /// # Errors
     /// [`ClientError::Address`].
-    pub fn new(address: &str, secret: &str) -> Result<Self, ClientError> {
-        Ok(Self { transport: Transport::new(address, ["agent", "v1"], Some(secret))? })
+    pub fn new(address: &str, secret: &str, memory: Arc<dyn TermMemory>) -> Result<Self, ClientError> {
+        let transport = Transport::new(address, ["agent", "v1"], Some(secret))?;
+        Ok(Self { transport: Transport { memory: Some(memory), ..transport } })
     }
 
     /// Says that this boot is alive.

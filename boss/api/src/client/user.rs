@@ -10,9 +10,9 @@ use super::{ClientError, FileUpload, Transport};
 use crate::ids::JobId;
 use crate::names::{ExperimentName, Name};
 use crate::user::{
-    ChangeSetting, CreateExperiment, EventView, ExperimentView, ImageView, JobView, LoadNode, LoginAnswer,
-    LoginRequest, MAX_WAIT_MS, ModifyExperiment, NodeView, RegisterImage, RegisterNode, SettingView, SwapPointView,
-    Whoami,
+    ChangeSetting, CreateExperiment, DiscardNode, EventView, ExperimentView, GiveUp, ImageView, JobView, KeepNode,
+    LoadNode, LoginAnswer, LoginRequest, MAX_WAIT_MS, ModifyExperiment, NodeView, RegisterImage, RegisterNode,
+    RetryHeld, SettingView, SwapPointView, Whoami,
 };
 
 /// What can be asked for with an experiment; each makes a job.
@@ -24,8 +24,8 @@ pub enum ExperimentAction {
     SwapOut,
     /// Release its machines for good.
     Terminate,
-    /// Try again what is held.
-    Retry,
+    /// Take a swap-out back.
+    Cancel,
 }
 
 impl ExperimentAction {
@@ -34,7 +34,7 @@ impl ExperimentAction {
             Self::SwapIn => "swapin",
             Self::SwapOut => "swapout",
             Self::Terminate => "terminate",
-            Self::Retry => "retry",
+            Self::Cancel => "cancel",
         }
     }
 }
@@ -129,6 +129,46 @@ impl UserClient {
     /// [`ClientError`].
     pub async fn act(&self, name: &ExperimentName, action: ExperimentAction) -> Result<JobView, ClientError> {
         self.transport.post(&experiment(name, &[action.segment()]), &serde_json::json!({})).await
+    }
+
+    /// Lets what is held go on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn retry(&self, name: &ExperimentName, request: &RetryHeld) -> Result<JobView, ClientError> {
+        self.transport.post(&experiment(name, &["retry"]), request).await
+    }
+
+    /// Gives up what could not be saved of a held node.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn discard(&self, name: &ExperimentName, request: &DiscardNode) -> Result<JobView, ClientError> {
+        self.transport.post(&experiment(name, &["discard"]), request).await
+    }
+
+    /// Gives a held swap-in up.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn give_up(&self, name: &ExperimentName, request: &GiveUp) -> Result<JobView, ClientError> {
+        self.transport.post(&experiment(name, &["giveup"]), request).await
+    }
+
+    /// Lets one held machine go on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn retry_node(&self, name: &Name) -> Result<NodeView, ClientError> {
+        self.transport.post(&["nodes", name.as_str(), "retry"], &serde_json::json!({})).await
+    }
+
+    /// Leaves a note on a held machine.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn keep_node(&self, name: &Name, request: &KeepNode) -> Result<NodeView, ClientError> {
+        self.transport.post(&["nodes", name.as_str(), "keep"], request).await
     }
 
     /// Lists what was saved of an experiment.

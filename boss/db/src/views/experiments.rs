@@ -65,10 +65,11 @@ type NodesByExperiment = HashMap<Uuid, Vec<(Uuid, VirtualNodeView)>>;
 async fn virtual_nodes(conn: &mut PgConnection, ids: &[Uuid]) -> Outcome<NodesByExperiment> {
     let rows = sqlx::query!(
         r#"SELECT vn.id, vn.experiment_id, vn.vname, i.name AS image, v.version,
-                  n.name AS "node?", n.state AS "node_state?", n.held_reason, n.held_owner, n.held_next
+                  n.name AS "node?", n.state AS "node_state?", n.held_reason, n.held_owner, n.held_next, n.held_from,
+                  u.name AS "kept_by?", n.kept_until, n.kept_note
            FROM virtual_nodes vn
            JOIN image_versions v ON v.id = vn.image_version_id JOIN images i ON i.id = v.image_id
-           LEFT JOIN nodes n ON n.id = vn.node_id
+           LEFT JOIN nodes n ON n.id = vn.node_id LEFT JOIN users u ON u.id = n.kept_by
            WHERE vn.experiment_id = ANY($1) ORDER BY vn.vname"#,
         ids
     )
@@ -79,7 +80,15 @@ async fn virtual_nodes(conn: &mut PgConnection, ids: &[Uuid]) -> Outcome<NodesBy
         let at = Row::new("virtual_nodes", row.id);
         let image =
             ImageSelector { name: at.parse("image", &row.image)?, version: Some(at.number("version", row.version)?) };
-        let held = machines::Held { reason: row.held_reason, owner: row.held_owner, next: row.held_next };
+        let held = machines::Held {
+            reason: row.held_reason,
+            owner: row.held_owner,
+            next: row.held_next,
+            from: row.held_from,
+            kept_by: row.kept_by,
+            kept_until: row.kept_until,
+            kept_note: row.kept_note,
+        };
         let view = VirtualNodeView {
             vname: at.parse("vname", &row.vname)?,
             image,

@@ -2,19 +2,51 @@ use std::collections::HashMap;
 
 use boss_api::Name;
 use boss_api::ids::NodeId;
-use boss_api::user::{DiskView, ImageSelector, NodeStateView, NodeView, SegmentView};
+use boss_api::user::{DiskView, HeldDisks, ImageSelector, KeptView, NodeStateView, NodeView, SegmentView};
+use boss_model::node::NodeStep;
 use sigs::{ByteLen, ByteOffset, Root};
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::columns::Row;
 use crate::error::Outcome;
 
 /// What a held machine says.
+#[derive(Default)]
 pub(super) struct Held {
     pub(super) reason: Option<String>,
     pub(super) owner: Option<String>,
     pub(super) next: Option<String>,
+    pub(super) from: Option<String>,
+    pub(super) kept_by: Option<String>,
+    pub(super) kept_until: Option<OffsetDateTime>,
+    pub(super) kept_note: Option<String>,
+}
+
+impl Held {
+    fn read(self, row: &Row) -> Outcome<NodeStateView> {
+        let (Some(reason), Some(owner), Some(next), Some(from)) = (self.reason, self.owner, self.next, self.from)
+        else {
+            return Err(row.wrong("held_reason", "held, and nothing says why"));
+        };
+        let from: NodeStep = row.parse("held_from", &from)?;
+        let kept = match (self.kept_by, self.kept_until, self.kept_note) {
+            (Some(by), Some(until), Some(note)) => Some(KeptView { by: row.parse("kept_by", &by)?, until, note }),
+            _ => None,
+        };
+        Ok(NodeStateView::Held { reason, owner, next, disks: held_disks(from), kept })
+    }
+}
+
+const fn held_disks(from: NodeStep) -> HeldDisks {
+    if from.may_hold_unsaved() {
+        HeldDisks::Unsaved
+    } else if from.is_untouched() {
+        HeldDisks::Settled
+    } else {
+        HeldDisks::Ours
+    }
 }
 
 /// Reads a machine's state as the columns hold it.
@@ -30,12 +62,7 @@ pub(super) fn read_state(row: &Row, state: &str, held: Held) -> Outcome<NodeStat
         "releasable" => NodeStateView::Releasable,
         "sanitizing" => NodeStateView::Sanitizing,
         "rebooting" => NodeStateView::Rebooting,
-        "held" => match held {
-            Held { reason: Some(reason), owner: Some(owner), next: Some(next) } => {
-                NodeStateView::Held { reason, owner, next }
-            }
-            Held { .. } => return Err(row.wrong("held_reason", "held, and nothing says why")),
-        },
+        "held" => held.read(row)?,
         other => return Err(row.wrong("state", other)),
     })
 }
@@ -58,9 +85,9 @@ pub async fn machines(conn: &mut PgConnection) -> Outcome<Vec<NodeView>> {
 
 async fn read(conn: &mut PgConnection, name: Option<&Name>) -> Outcome<Vec<NodeView>> {
     let rows = sqlx::query!(
-        r#"SELECT n.id, n.name, n.state, n.epoch, n.held_reason, n.held_owner, n.held_next,
-                  vn.vname AS "vname?", p.pid AS "pid?", e.eid AS "eid?"
-           FROM nodes n LEFT JOIN virtual_nodes vn ON vn.node_id = n.id
+        r#"SELECT n.id, n.name, n.state, n.epoch, n.held_reason, n.held_owner, n.held_next, n.held_from,
+                  u.name AS "kept_by?", n.kept_until, n.kept_note, vn.vname AS "vname?", p.pid AS "pid?", e.eid AS "eid?"
+           FROM nodes n LEFT JOIN users u ON u.id = n.kept_by LEFT JOIN virtual_nodes vn ON vn.node_id = n.id
                 LEFT JOIN experiments e ON e.id = vn.experiment_id LEFT JOIN projects p ON p.id = e.project_id
            WHERE $1::text IS NULL OR n.name = $1 ORDER BY n.name"#,
         name.map(Name::as_str)
@@ -72,7 +99,15 @@ async fn read(conn: &mut PgConnection, name: Option<&Name>) -> Outcome<Vec<NodeV
     rows.into_iter()
         .map(|row| {
             let at = Row::new("nodes", row.id);
-            let held = Held { reason: row.held_reason, owner: row.held_owner, next: row.held_next };
+            let held = Held {
+                reason: row.held_reason,
+                owner: row.held_owner,
+                next: row.held_next,
+                from: row.held_from,
+                kept_by: row.kept_by,
+                kept_until: row.kept_until,
+                kept_note: row.kept_note,
+            };
             Ok(NodeView {
                 id: NodeId::new(row.id),
                 name: at.parse("name", &row.name)?,

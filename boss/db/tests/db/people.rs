@@ -8,6 +8,7 @@ use boss_db::images::NewVersion;
 use boss_db::projects::ProjectRole;
 use boss_db::users::NewUser;
 use boss_db::{DbError, PgConnection, PgPool, experiments, images, keys, projects, settings, term, users, views};
+use boss_model::term::Standing;
 use sigs::seal::SigningKey;
 use sigs::{ByteLen, Digest, Root};
 use time::OffsetDateTime;
@@ -77,13 +78,13 @@ fn is_constraint(error: &DbError, wanted: &str) -> bool {
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]
 async fn a_move_needs_the_right_state_and_the_ruling_term(pool: PgPool) {
     let conn = &mut *pool.acquire().await.unwrap();
-    let own = term::take(conn).await.unwrap();
+    let own = term::take(conn, Standing::default()).await.unwrap().term;
     let (ann, lab) = (user(conn, "ann").await, project(conn, "lab").await);
     let id = experiment(conn, lab, "bench", ann).await.unwrap();
     let (swapped, activating) = (ExperimentState::Swapped, ExperimentState::Activating);
     let wrong_state = experiments::transition(conn, own, id, (activating, ExperimentState::Active), NOW).await;
     assert!(matches!(wrong_state, Err(DbError::LostRace { .. })), "{wrong_state:?}");
-    let later = term::take(conn).await.unwrap();
+    let later = term::take(conn, Standing::default()).await.unwrap().term;
     let wrong_term = experiments::transition(conn, own, id, (swapped, activating), NOW).await;
     assert!(matches!(wrong_term, Err(DbError::LostRace { .. })), "{wrong_term:?}");
     experiments::transition(conn, later, id, (swapped, activating), NOW).await.unwrap();
@@ -97,7 +98,7 @@ async fn a_move_needs_the_right_state_and_the_ruling_term(pool: PgPool) {
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]
 async fn an_ended_experiment_gives_its_name_back_and_nothing_else(pool: PgPool) {
     let conn = &mut *pool.acquire().await.unwrap();
-    let own = term::take(conn).await.unwrap();
+    let own = term::take(conn, Standing::default()).await.unwrap().term;
     let (ann, lab) = (user(conn, "ann").await, project(conn, "lab").await);
     let first = experiment(conn, lab, "bench", ann).await.unwrap();
     let taken = experiment(conn, lab, "bench", ann).await.unwrap_err();

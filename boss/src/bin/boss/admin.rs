@@ -50,6 +50,9 @@ pub(crate) enum User {
         /// A project to join; may be given several times
         #[arg(long)]
         project: Vec<Name>,
+        /// A project to join as a leader, who may also give up what could not be saved; may be given several times
+        #[arg(long, value_name = "PROJECT")]
+        leads: Vec<Name>,
         /// The file whose first line is the password; - reads standard input
         #[arg(long)]
         password_file: PathBuf,
@@ -95,8 +98,10 @@ pub(crate) enum Key {
 pub(crate) async fn run(command: Command, pool: &PgPool) -> anyhow::Result<()> {
     super::migrate(pool).await?;
     match command {
-        Command::User { command: User::Add { name, role, project, password_file } } => {
-            add_user(pool, &name, role, &project, &password_file).await
+        Command::User { command: User::Add { name, role, project, leads, password_file } } => {
+            let members = project.into_iter().map(|pid| (pid, ProjectRole::Member));
+            let leaders = leads.into_iter().map(|pid| (pid, ProjectRole::Leader));
+            add_user(pool, &name, role, &members.chain(leaders).collect::<Vec<_>>(), &password_file).await
         }
         Command::Project { command: Project::Add { pid } } => {
             let mut tx = pool.begin().await?;
@@ -125,7 +130,13 @@ pub(crate) async fn run(command: Command, pool: &PgPool) -> anyhow::Result<()> {
     }
 }
 
-async fn add_user(pool: &PgPool, name: &Name, role: Role, pids: &[Name], password_file: &Path) -> anyhow::Result<()> {
+async fn add_user(
+    pool: &PgPool,
+    name: &Name,
+    role: Role,
+    memberships: &[(Name, ProjectRole)],
+    password_file: &Path,
+) -> anyhow::Result<()> {
     let hash = password::hash(&read_password(password_file)?)?;
     let role = match role {
         Role::Member => UserRole::Member,
@@ -146,11 +157,11 @@ async fn add_user(pool: &PgPool, name: &Name, role: Role, pids: &[Name], passwor
             id
         }
     };
-    for pid in pids {
+    for (pid, role) in memberships {
         let Some(project) = projects::find(&mut tx, pid).await? else {
             bail!("there is no project {pid}: make it with `boss admin project add {pid}`; nothing was changed");
         };
-        projects::add_member(&mut tx, project.id, id, ProjectRole::Member).await?;
+        projects::add_member(&mut tx, project.id, id, *role).await?;
     }
     tx.commit().await?;
     say(&format!("user {name}"))

@@ -3,19 +3,23 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use boss::app::App;
-use boss::clock::SystemClock;
+use boss::clock::{Clock as _, SystemClock};
 use boss::config::Config;
-use boss::power::ProcessDriver;
+use boss::power::{Limited, ProcessDriver};
 use boss::sealing::BossKeys;
 use boss::store::{LocalStore, Staging, StateLock};
-use boss::{agent_api, reconcile, router};
-use boss_db::term;
+use boss::takeover::{Rule, take_over};
+use boss::{agent_api, keeping, reconcile, router};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
+
+/// How long switching a machine may take before it counts as a failure.
+const POWER_LIMIT: Duration = Duration::from_secs(300);
 
 /// Runs until a signal comes, or until another boss rules.
 pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
@@ -27,11 +31,12 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let pool = super::connect(&config.database_url).await?;
     super::migrate(&pool).await?;
     let keys = BossKeys::load_or_create(&config.state)?;
-    let store = LocalStore::open(&config.state).context("open the store")?;
-    let staging = Staging::open(&config.state, store.room()).context("open the staging folder of the store")?;
+    let Rule { term, gate, database_is_older } = take_over(&pool, &config.state, &keys, SystemClock.now()).await?;
+    let store = LocalStore::open(&config.state, Arc::clone(&gate)).context("open the store")?;
+    let staging = Staging::open(&config.state, store.room(), Arc::clone(&gate))
+        .context("open the staging folder of the store")?;
     let changed = Arc::new(Notify::new());
     let power = ProcessDriver::new(config.agent_program.clone(), &config.state, Arc::clone(&changed));
-    let term = term::take(&mut *pool.acquire().await?).await.context("take the next term")?;
     let app = App {
         pool,
         config: Arc::new(config),
@@ -39,12 +44,18 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         pace: Arc::default(),
         store: Arc::new(store),
         staging: Arc::new(staging),
-        power: Arc::new(power),
+        power: Arc::new(Limited::new(power, POWER_LIMIT)),
         keys: Arc::new(keys),
         clock: Arc::new(SystemClock),
         term,
+        gate,
         changed,
     };
+    if database_is_older {
+        let look = keeping::look(&app, Some("the database was older than the store")).await;
+        let look = look.map_err(|error| anyhow::anyhow!("keep what no row refers to: {}", error.told().message))?;
+        tracing::warn!(?look, "the database was put back: what no row refers to is kept");
+    }
     let (stop, stopping) = watch::channel(false);
     let user_server = axum::serve(users, router::build(app.clone())).with_graceful_shutdown(told(stopping.clone()));
     let agent_server =

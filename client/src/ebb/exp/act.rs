@@ -1,4 +1,4 @@
-//! `ebb exp swapin`, `swapout`, `terminate` and `retry`: each makes a job.
+//! `ebb exp swapin`, `swapout`, `terminate` and `cancel`: each makes a job.
 
 use boss_api::client::ExperimentAction;
 use boss_api::names::ExperimentName;
