@@ -177,9 +177,13 @@ impl Protocol {
                 let all = nodes().all(|(_, row)| row.place == Place::At(NodeStep::InUse));
                 ends.filter(|_| all && nodes().next().is_some())
             }
-            // Nobody asks for these here.
-            JobKind::Load | JobKind::Cancel | JobKind::GiveUp => None,
-            JobKind::SwapOut | JobKind::Terminate => {
+            JobKind::Load => None,
+            JobKind::Cancel => {
+                let all = nodes().all(|(_, row)| row.place == Place::At(NodeStep::InUse));
+                let mut rows = nodes().flat_map(|(_, row)| row.captures.iter().flatten());
+                ends.filter(|_| all && !rows.any(|row| row.step == CaptureStep::Received))
+            }
+            JobKind::SwapOut | JobKind::Terminate | JobKind::GiveUp => {
                 let saving = if job.saves { self.begin_saving(site, of) } else { None };
                 saving.or_else(|| self.let_go(site, of, job)).or_else(|| ends.filter(|_| nodes().next().is_none()))
             }

@@ -155,7 +155,8 @@ impl Protocol {
             }
             Place::At(_) | Place::Held(_) => return None,
         };
-        let order = Order { node: u8::try_from(node).ok()?, boot: boot.id, epoch: row.epoch, what };
+        let (node, term) = (u8::try_from(node).ok()?, site.ruling.term);
+        let order = Order { node, boot: boot.id, epoch: row.epoch, term, what };
         (!site.orders.contains(&order)).then_some(order)
     }
 }

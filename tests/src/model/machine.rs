@@ -13,6 +13,15 @@ impl Protocol {
         let staged = site.machines[usize::from(order.node)].staged.filter(|_| self.has(Planted::CaptureMixesBoots));
         let agent = site.machines[usize::from(order.node)].agent_mut()?;
         let own = order.boot == agent.boot;
+        let permitted = match order.what {
+            Ordered::Capture { .. } => order.term,
+            Ordered::Write { permit, .. } => permit.term,
+        };
+        let over = order.term < agent.heard || permitted < agent.heard.max(order.term);
+        if over {
+            return None;
+        }
+        agent.heard = agent.heard.max(order.term);
         match order.what {
             Ordered::Capture { attempt } => {
                 let known = agent.scan.is_some_and(|scan| scan.epoch == order.epoch && scan.attempt >= attempt);
@@ -76,7 +85,7 @@ impl Protocol {
         if !whole {
             return end_write(site, node, slot, Told::WriteFailed { write: writing.permit.write, passes: false });
         }
-        if !is_dispensable(site, site.machines[node].disk) {
+        if !is_dispensable(site, node) {
             site.wrong.get_or_insert(Wrong::Lost);
         }
         let disk = &mut site.machines[node].disk;
@@ -154,8 +163,13 @@ fn changed(disk: Content, user: Option<(super::site::Tenant, u8)>, generations: 
 }
 
 /// Returns whether nothing is lost with this content: it came from the store, is saved and proved, or nobody wants it.
-fn is_dispensable(site: &Site, disk: Content) -> bool {
+fn is_dispensable(site: &Site, node: usize) -> bool {
+    let disk = site.machines[node].disk;
     let Content::State { of, .. } = disk else { return true };
+    let row = &site.db.nodes[node];
+    if row.given_up == Some(row.epoch) {
+        return true;
+    }
     let rows = site.db.nodes.iter().flat_map(|node| node.captures.iter().flatten());
     let saved = rows.filter(|row| row.step == CaptureStep::Verified).any(|row| row.root == Some(disk));
     // A database that was restored has forgotten rows; the object is adopted.

@@ -61,6 +61,8 @@ pub(super) struct Order {
     pub(super) node: u8,
     pub(super) boot: u8,
     pub(super) epoch: u8,
+    /// The term of the boss that answers.
+    pub(super) term: u8,
     pub(super) what: Ordered,
 }
 

@@ -37,6 +37,8 @@ pub enum Planted {
     EpochKept,
     /// A capture of any epoch is evidence for this one.
     OldCaptureIsEvidence,
+    /// A machine goes back to its experiment while it is overwritten.
+    BackWhileSanitized,
     /// A machine is given out without being overwritten.
     FreedAsItIs,
     /// A job that saves is waived.
@@ -79,6 +81,7 @@ impl Planted {
         Self::CaptureMixesBoots,
         Self::EpochKept,
         Self::OldCaptureIsEvidence,
+        Self::BackWhileSanitized,
         Self::FreedAsItIs,
         Self::SavingWaived,
         Self::HeldTimesOut,
@@ -110,7 +113,7 @@ impl Planted {
             }
             Self::VerifiedWithoutReading | Self::CaptureMixesBoots | Self::OldTermInStore => p::VERIFIED,
             Self::BasesCollected => p::CLOSED,
-            Self::CheckedWithoutReading => p::GIVEN_BACK,
+            Self::BackWhileSanitized | Self::CheckedWithoutReading => p::GIVEN_BACK,
             Self::FreedAsItIs | Self::AbandonedBootGoesOn | Self::FreeBeforeOff => p::NO_RESIDUE,
             Self::FailureCountedTwice => p::ONCE,
             Self::PointAlwaysComplete => p::COMPLETE,
@@ -129,6 +132,7 @@ impl Planted {
             | Self::CollectedUnasked
             | Self::ReferredUnasked
             | Self::BasesCollected => (Scene::again(), NOTHING),
+            Self::BackWhileSanitized => (Scene::undone(), NOTHING),
             Self::OldTermInDatabase | Self::OldTermSwitchesPower => {
                 (Scene::round(), faults(1, Budget { bosses: 1, ..NOTHING }))
             }

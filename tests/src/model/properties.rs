@@ -59,6 +59,10 @@ pub const OLD_PERMIT: &str = "seen: a permit of an earlier epoch reaches an agen
 /// Seen.
 pub const HELD: &str = "seen: a job is held";
 /// Seen.
+pub const TAKEN_BACK: &str = "seen: P runs after its swap-out was taken back";
+/// Seen.
+pub const GIVEN_UP: &str = "seen: what is on a machine was given up";
+/// Seen.
 pub const INCOMPLETE: &str = "seen: one machine is saved and free, the other held";
 /// Seen.
 pub const ALL_KEPT: &str = "seen: a machine is saved and kept because another is not";
@@ -123,6 +127,10 @@ pub(super) const SIGHTS: &[(&str, Holds)] = &[
         })
     }),
     (HELD, |_, site| site.db.experiments.iter().any(|of| of.job.is_some_and(|job| job.state == JobState::Held))),
+    (TAKEN_BACK, |protocol, site| {
+        site.left.cancel < protocol.scene.budget.cancel && is_at(site, Tenant::P, NodeStep::InUse)
+    }),
+    (GIVEN_UP, |_, site| site.db.nodes.iter().any(|row| row.given_up.is_some())),
     (INCOMPLETE, |_, site| {
         site.db.points.contains(&Some(SwapPointState::Incomplete)) && is_held(site) && is_free(site)
     }),

@@ -15,9 +15,10 @@ use super::planted::Planted;
 use super::progress::Settled;
 use super::properties;
 use super::requests::Request;
+use super::rules;
 use super::saving::Verification;
 use super::scenes::Scene;
-use super::site::{BootState, Boss, Budget, Content, Health, Object, Place, Site, Tenant};
+use super::site::{BootState, Boss, Budget, Content, Health, NodeRow, Object, Place, Site, Tenant, WriteRow};
 use super::tasks::{Task, end_boot, hold};
 
 /// The protocol in a scene, whole or with a defect.
@@ -137,6 +138,8 @@ impl Protocol {
                     Request::SwapIn(of) => &mut site.left.swap_in[of.index()],
                     Request::Terminate(of) => &mut site.left.terminate[of.index()],
                     Request::Retry(_) => &mut site.left.retry,
+                    Request::Cancel => &mut site.left.cancel,
+                    Request::Discard(_) => &mut site.left.discard,
                 };
                 *left = left.checked_sub(1)?;
                 self.ask(site, term, request)?;
@@ -260,8 +263,8 @@ impl Protocol {
     /// A boss starts: it takes the next term, higher than any that the store saw. If its database is older than that,
     /// it forgot whose the machines are: all are held, and whatever was permitted is void.
     fn start(&self, site: &mut Site) {
-        let older = (site.db.term, site.db.moves) < (site.store.term, site.store.moves);
-        let term = site.db.term.max(site.store.term) + 1;
+        let seen = rules::takeover((site.db.term, site.db.moves), (site.store.term, site.store.moves));
+        let Some((term, older)) = seen else { return };
         (site.db.term, site.store.term) = (term, term);
         site.ruling = Boss { term, task: None, upload: None };
         if older && !self.has(Planted::RestoredDatabaseGoesOn) {
@@ -271,6 +274,11 @@ impl Protocol {
                     end_boot(db, node, boot.id);
                 }
                 hold(db, node);
+            }
+        }
+        if !older {
+            for row in site.db.nodes.iter_mut() {
+                renew(row, term);
             }
         }
         site.store.moves = site.db.moves;
@@ -321,6 +329,17 @@ impl Protocol {
     }
 }
 
+/// Carries the permit of an open write into the term of a boss that took over.
+fn renew(row: &mut NodeRow, term: u8) {
+    let open =
+        |write: &&mut WriteRow| matches!(write.state, WriteState::Issued | WriteState::Running | WriteState::Failed);
+    if let Some(write) = row.write.as_mut().filter(open)
+        && let Some(permit) = rules::renewed(write.purpose, write.permit, write.epoch, term)
+    {
+        write.permit = permit;
+    }
+}
+
 /// Uses up a fault.
 fn fault(site: &mut Site, of: impl FnOnce(&mut Budget) -> &mut u8) -> Option<()> {
     site.left.faults = site.left.faults.checked_sub(1)?;
@@ -360,6 +379,8 @@ impl Model for Protocol {
             let requests = [Request::SwapOut(of), Request::SwapIn(of), Request::Terminate(of), Request::Retry(of)];
             actions.extend(requests.map(Action::Ask));
         }
+        actions.push(Action::Ask(Request::Cancel));
+        actions.extend(nodes.clone().map(|node| Action::Ask(Request::Discard(node))));
         actions.extend(Chore::ALL.map(Action::Step));
         actions.extend([Action::Go(Who::Ruling), Action::Upload(Who::Ruling)]);
         actions.extend([Action::Go(Who::Paused), Action::Upload(Who::Paused)]);

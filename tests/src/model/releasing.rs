@@ -13,7 +13,7 @@ use boss_model::write::WriteState;
 use super::planted::Planted;
 use super::protocol::Protocol;
 use super::rules;
-use super::site::{Content, Db, JobRow, NODES, Place, Site, Tenant, WriteRow, Wrong};
+use super::site::{CaptureRow, Content, Db, JobRow, NODES, Place, Site, Tenant, WriteRow, Wrong};
 use super::tasks::{Seen, advance, hold};
 
 impl Protocol {
@@ -45,10 +45,8 @@ impl Protocol {
                 let waived = self.has(Planted::SavingWaived) || self.has(Planted::HeldTimesOut);
                 let evidence = if waived && job.saves {
                     rules::waiver(&JobRow { saves: false, ..job })?
-                } else if job.saves {
-                    self.prove(db, (node, seen.epoch))?
                 } else {
-                    rules::waiver(&job)?
+                    self.evidence(db, (node, seen.epoch), job)?
                 };
                 if self.has(Planted::FreedAsItIs) {
                     let row = &mut db.nodes[node];
@@ -65,20 +63,65 @@ impl Protocol {
         }
     }
 
+    /// Returns why nothing is lost when a machine is overwritten: the proof, before any word about it.
+    fn evidence(&self, db: &Db, (node, epoch): (usize, u8), job: JobRow) -> Option<Evidence> {
+        if job.saves
+            && let Some(proof) = self.prove(db, (node, epoch))
+        {
+            return Some(proof);
+        }
+        let said = db.nodes[node].given_up;
+        said.and_then(|said| rules::discarded(said, epoch)).or_else(|| rules::waiver(&job))
+    }
+
     fn settle_point(&self, db: &mut Db) -> Option<()> {
         let number = db.points.iter().flatten().count().checked_sub(1)?;
         let state = db.points[number]?;
         if state == SwapPointState::Complete {
             return Some(());
         }
-        let number = u8::try_from(number).ok()?;
-        let mut all = db.nodes.iter().flat_map(|node| node.captures.iter().flatten()).filter(|row| row.point == number);
-        let saved = all.all(|row| row.step == CaptureStep::Verified) || self.has(Planted::PointAlwaysComplete);
-        let event = if saved { PointEvent::Complete } else { PointEvent::Miss };
+        let at = u8::try_from(number).ok()?;
+        let all = || {
+            let rows = db.nodes.iter().flat_map(|node| node.captures.iter().flatten().map(move |row| (node, row)));
+            rows.filter(|(_, row)| row.point == at)
+        };
+        let is_verified = |row: &CaptureRow| row.step == CaptureStep::Verified;
+        let given_up = all().all(|(node, row)| is_verified(row) || node.given_up == Some(row.epoch));
+        let event = if all().all(|(_, row)| is_verified(row)) || self.has(Planted::PointAlwaysComplete) {
+            PointEvent::Complete
+        } else if given_up && all().any(|(_, row)| is_verified(row)) {
+            PointEvent::GiveUpRest
+        } else {
+            PointEvent::Miss
+        };
         match (point::apply(state, event), event) {
-            (Ok(to), _) => db.points[usize::from(number)] = Some(to),
+            (Ok(to), _) => db.points[number] = Some(to),
             (Err(_), PointEvent::Miss) => {}
             (Err(_), PointEvent::Complete | PointEvent::GiveUpRest) => return None,
+        }
+        Some(())
+    }
+
+    /// Ends a job with success.
+    pub(super) fn finish(&self, db: &mut Db, of: Tenant, job: JobRow) -> Option<()> {
+        let event = match job.kind {
+            JobKind::SwapIn | JobKind::Cancel => Some(ExperimentEvent::Activated),
+            JobKind::SwapOut | JobKind::GiveUp => Some(ExperimentEvent::SwappedOut),
+            JobKind::Terminate => Some(ExperimentEvent::Ended),
+            JobKind::Load => None,
+        };
+        let row = db.experiment_mut(of);
+        if row.job != Some(job) {
+            return None;
+        }
+        job::apply(job.state, JobEvent::Finish).ok()?;
+        row.job = None;
+        if let Some(event) = event {
+            row.state = experiment::apply(row.state, event).ok()?;
+        }
+        let ends = row.state == ExperimentState::Ended || job.kind == JobKind::Cancel;
+        if ends && of == Tenant::P && db.points.contains(&Some(SwapPointState::Open)) {
+            self.settle_point(db)?;
         }
         Some(())
     }
@@ -113,31 +156,5 @@ pub(super) fn issue(
         target,
         permit,
     });
-    Some(())
-}
-
-/// Ends a job with success.
-pub(super) fn finish(db: &mut Db, of: Tenant, job: JobRow) -> Option<()> {
-    let event = match job.kind {
-        JobKind::SwapIn => Some(ExperimentEvent::Activated),
-        JobKind::SwapOut => Some(ExperimentEvent::SwappedOut),
-        JobKind::Terminate => Some(ExperimentEvent::Ended),
-        JobKind::Load | JobKind::Cancel | JobKind::GiveUp => None,
-    };
-    let row = db.experiment_mut(of);
-    if row.job != Some(job) {
-        return None;
-    }
-    job::apply(job.state, JobEvent::Finish).ok()?;
-    row.job = None;
-    if let Some(event) = event {
-        row.state = experiment::apply(row.state, event).ok()?;
-    }
-    if row.state == ExperimentState::Ended && of == Tenant::P {
-        let open = db.points.iter_mut().flatten().filter(|point| **point == SwapPointState::Open);
-        for point in open {
-            *point = point::apply(*point, PointEvent::Miss).ok()?;
-        }
-    }
     Some(())
 }

@@ -1,7 +1,7 @@
 //! What people ask for: each is one transaction that reads and writes under the lock of the experiment.
 
-use boss_api::agent::WritePurpose;
-use boss_api::user::{JobKind, JobState, SwapPointState};
+use boss_api::agent::{FailureClass, WritePurpose};
+use boss_api::user::{ExperimentState, JobKind, JobState, SwapPointState};
 use boss_model::capture::{CaptureEvent, CaptureStep};
 use boss_model::experiment::{self, ExperimentEvent};
 use boss_model::job::{self, JobEvent};
@@ -25,6 +25,10 @@ pub(super) enum Request {
     Terminate(Tenant),
     /// Let what is held go on.
     Retry(Tenant),
+    /// Take the swap-out of P back.
+    Cancel,
+    /// Give up what is on a machine of P that is held while it is saved.
+    Discard(usize),
 }
 
 impl Protocol {
@@ -36,12 +40,14 @@ impl Protocol {
             Request::SwapIn(of) => self.swap_in(db, of, places[of.index()]),
             Request::Terminate(of) => self.terminate(db, of),
             Request::Retry(of) => retry(db, of),
+            Request::Cancel => self.cancel(db),
+            Request::Discard(node) => discard(db, node),
         })?;
         match request {
             Request::SwapOut(of) if !site.db.experiment(of).saves => site.given_up[of.index()] = true,
             Request::Terminate(of) => site.given_up[of.index()] = true,
             Request::SwapIn(of) => site.given_up[of.index()] = false,
-            Request::SwapOut(_) | Request::Retry(_) => {}
+            Request::SwapOut(_) | Request::Retry(_) | Request::Cancel | Request::Discard(_) => {}
         }
         Some(())
     }
@@ -106,6 +112,7 @@ impl Protocol {
     }
 
     fn terminate(&self, db: &mut Db, of: Tenant) -> Option<()> {
+        refuse_unsaved(db, of)?;
         let row = db.experiment_mut(of);
         row.state = experiment::apply(row.state, ExperimentEvent::Terminate).ok()?;
         if let Some(held) = row.job.filter(|job| job.state == JobState::Held) {
@@ -130,6 +137,42 @@ impl Protocol {
         Some(())
     }
 
+    /// Takes a swap-out back while all its machines are as their experiment left them.
+    fn cancel(&self, db: &mut Db) -> Option<()> {
+        let of = Tenant::P;
+        let row = db.experiment_mut(of);
+        let old = row.job.filter(|job| job.kind == JobKind::SwapOut)?;
+        row.state = experiment::apply(row.state, ExperimentEvent::Cancel).ok()?;
+        job::apply(old.state, JobEvent::Fail).ok()?;
+        row.job = None;
+        start(db, of, JobKind::Cancel, false)?;
+        let nodes: Vec<_> = db.nodes_of(of).collect();
+        (nodes.len() == usize::from(self.scene.places[of.index()])).then_some(())?;
+        for node in nodes {
+            let (Place::At(at) | Place::Held(at)) = db.nodes[node].place;
+            if self.has(Planted::BackWhileSanitized) && at == NodeStep::Sanitizing {
+                db.nodes[node].place = Place::At(NodeStep::Releasable);
+            } else {
+                at.is_untouched().then_some(())?;
+            }
+            if let Some(boot) = db.nodes[node].boot.as_mut() {
+                boot.state = BootState::Ended;
+            }
+            if matches!(db.nodes[node].place, Place::Held(_)) {
+                let row = db.nodes[node];
+                advance(db, node, Seen { place: row.place, epoch: row.epoch }, NodeEvent::Retry)?;
+            }
+            let epoch = db.nodes[node].epoch;
+            if let Some(capture) = db.nodes[node].capture_mut(epoch)
+                && matches!(capture.step, CaptureStep::Planned | CaptureStep::Frozen)
+            {
+                rules::capture(capture, rules::fail(FailureClass::Transient))?;
+            }
+            self.hand_over(db, node, NodeEvent::GoBack)?;
+        }
+        Some(())
+    }
+
     /// What was being loaded is not wanted any more. Whoever still loads it is of other hands from now on.
     fn abandon(&self, db: &mut Db, node: usize) -> Option<()> {
         if self.has(Planted::AbandonedBootGoesOn) {
@@ -150,18 +193,63 @@ fn start(db: &mut Db, of: Tenant, kind: JobKind, saves: bool) -> Option<()> {
 }
 
 fn retry(db: &mut Db, of: Tenant) -> Option<()> {
-    let row = db.experiment_mut(of);
-    let job = row.job.as_mut().filter(|job| job.state == JobState::Held)?;
-    let to = experiment::apply(row.state, ExperimentEvent::Resume(Some(job.kind))).ok()?;
-    job.state = job::apply(job.state, JobEvent::Resume).ok()?;
-    row.state = to;
+    db.experiment(of).job.filter(|job| job.state == JobState::Held)?;
     let nodes: Vec<_> = db.nodes_of(of).collect();
     for node in nodes {
         if matches!(db.nodes[node].place, Place::Held(_)) {
             resume(db, node)?;
         }
     }
+    go_on(db, of)
+}
+
+/// Lets an experiment and its job go on, once none of its machines is held any more.
+fn go_on(db: &mut Db, of: Tenant) -> Option<()> {
+    let held = db.nodes_of(of).any(|node| matches!(db.nodes[node].place, Place::Held(_)));
+    let row = db.experiment_mut(of);
+    if held || row.state != ExperimentState::Held {
+        return Some(());
+    }
+    let job = row.job.as_mut().filter(|job| job.state == JobState::Held);
+    row.state = experiment::apply(row.state, ExperimentEvent::Resume(job.as_ref().map(|job| job.kind))).ok()?;
+    if let Some(job) = job {
+        job.state = job::apply(job.state, JobEvent::Resume).ok()?;
+    }
     Some(())
+}
+
+/// Gives up what is on a machine that is held while it is saved.
+fn discard(db: &mut Db, node: usize) -> Option<()> {
+    let row = db.nodes[node];
+    let (of, _) = row.of?;
+    db.experiment(of).job.filter(|job| job.saves)?;
+    advance(db, node, Seen { place: row.place, epoch: row.epoch }, NodeEvent::Discard)?;
+    let row = &mut db.nodes[node];
+    row.given_up = Some(row.epoch);
+    if let Some(capture) = row.capture_mut(row.epoch) {
+        // What was VERIFIED stays so, what had failed says why.
+        let _ = rules::capture(capture, rules::fail(FailureClass::Machine));
+    }
+    if let Some(boot) = row.boot.as_mut() {
+        boot.state = BootState::Ended;
+    }
+    let others: Vec<_> = db.nodes_of(of).collect();
+    for other in others {
+        if db.nodes[other].place == Place::Held(NodeStep::Releasable) {
+            resume(db, other)?;
+        }
+    }
+    go_on(db, of)
+}
+
+/// An experiment is not ended while one of its machines is held with what was to be saved and is not.
+fn refuse_unsaved(db: &Db, of: Tenant) -> Option<()> {
+    let saving = db.experiment(of).job.is_some_and(|job| job.saves);
+    let unsaved = db.nodes_of(of).any(|node| match db.nodes[node].place {
+        Place::Held(from) => from.may_hold_unsaved(),
+        Place::At(_) => false,
+    });
+    (!(saving && unsaved)).then_some(())
 }
 
 /// Lets a held machine go on where it was, with what had failed on it counted from the start.
@@ -174,7 +262,7 @@ fn resume(db: &mut Db, node: usize) -> Option<()> {
     }
     if let Some(capture) = row.capture_mut(row.epoch) {
         if matches!(capture.step, CaptureStep::Planned | CaptureStep::Frozen) && capture.boot != 0 {
-            rules::capture(capture, rules::fail(boss_api::agent::FailureClass::Transient))?;
+            rules::capture(capture, rules::fail(FailureClass::Transient))?;
         }
         if capture.class.is_some() {
             rules::capture(capture, CaptureEvent::Retry)?;

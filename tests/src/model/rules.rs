@@ -7,7 +7,8 @@ use boss_api::ids::{CaptureId, DiskId, JobId, UserId, WriteId};
 use boss_api::user::JobKind;
 use boss_model::capture::{CaptureEvent, CaptureState, CaptureStep};
 use boss_model::node::{Held, NodeEvent, NodeState};
-use boss_model::permit::{AllVerified, CaptureFact, Evidence, PermitTarget, Waiver, permit_for};
+use boss_model::permit::{AllVerified, CaptureFact, Evidence, GivenUp, IssuedPermit, PermitTarget, Waiver, permit_for};
+use boss_model::term::{Standing, Takeover};
 use sigs::ByteLen;
 use uuid::Uuid;
 
@@ -87,11 +88,42 @@ pub(super) fn waiver(job: &JobRow) -> Option<Evidence> {
     let asked_by = UserId::new(id(0));
     let waiver = match job.kind {
         JobKind::Terminate => Waiver::terminated(asked_by),
-        JobKind::SwapIn | JobKind::SwapOut | JobKind::Load | JobKind::Cancel | JobKind::GiveUp => {
+        JobKind::GiveUp => Waiver::given_up(asked_by),
+        JobKind::SwapIn | JobKind::SwapOut | JobKind::Load | JobKind::Cancel => {
             Waiver::not_saved(asked_by, job.saves || job.kind != JobKind::SwapOut).ok()?
         }
     };
     Some(Evidence::Waived(waiver))
+}
+
+/// Returns the waiver that somebody gave for what is on a machine, if it is about its present epoch.
+pub(super) fn discarded(said: u8, epoch: u8) -> Option<Evidence> {
+    let word = GivenUp { by: UserId::new(id(0)), epoch: said.into() };
+    Waiver::discarded(word, epoch.into()).ok().map(Evidence::Waived)
+}
+
+/// Carries the permit of an open write into a term.
+pub(super) fn renewed(purpose: WritePurpose, permit: Permit, epoch: u8, term: u8) -> Option<Permit> {
+    let whole = boss_api::agent::Permit {
+        write: WriteId::new(id(permit.write)),
+        node: Name::new("pc1").ok()?,
+        serial: "s1".into(),
+        bytes: ByteLen::new(4096),
+        epoch: permit.epoch.into(),
+        term: permit.term.into(),
+        job: JobId::new(id(0)),
+        purpose,
+        evidence: String::new(),
+    };
+    let renewed = IssuedPermit::renewed(whole, epoch.into(), term.into()).ok()?;
+    Some(Permit { term: u8::try_from(renewed.permit().term).ok()?, ..permit })
+}
+
+/// Returns the term a boss takes, and whether its database is older than the store; each as (term, moves).
+pub(super) fn takeover(database: (u8, u8), store: (u8, u8)) -> Option<(u8, bool)> {
+    let standing = |(term, moves): (u8, u8)| Standing { term: term.into(), hands: moves.into() };
+    let takeover = Takeover::of(standing(database), standing(store));
+    Some((u8::try_from(takeover.term).ok()?, takeover.database_is_older))
 }
 
 /// Issues the permit for a write in the present epoch of a machine.

@@ -39,6 +39,8 @@ pub(super) const NOTHING: Budget = Budget {
     swap_in: [0; 2],
     terminate: [0; 2],
     retry: 0,
+    cancel: 0,
+    discard: 0,
     faults: 0,
     bosses: 0,
     agents: 0,
@@ -60,6 +62,7 @@ impl Scene {
         vec![
             Self::round(),
             Self::again(),
+            Self::undone(),
             Self::pair_out(),
             Self::pair_held(),
             Self::pair_in(),
@@ -105,6 +108,18 @@ impl Scene {
         }
     }
 
+    /// A swap-out is taken back, or what cannot be saved is given up.
+    pub(super) fn undone() -> Self {
+        Self {
+            name: "undone",
+            about: "one machine: P is taken back while it is saved, goes on, and is saved again; or it is given up",
+            places: [1, 0],
+            budget: Budget { swap_out: [2, 0], cancel: 1, discard: 1, retry: 1, faults: 1, ..FAULTS },
+            sights: &[p::SAVED_AGAIN, p::TAKEN_BACK, p::GIVEN_UP],
+            ..Self::round()
+        }
+    }
+
     /// Two machines of one experiment are saved together.
     pub(super) fn pair_out() -> Self {
         Self {
@@ -124,7 +139,7 @@ impl Scene {
         Self {
             name: "crashes",
             about: "two machines of P are saved together, and two crashes of bosses and agents come",
-            budget: Budget { swap_out: [1, 0], swap_in: [0, 1], faults: 2, bosses: 2, agents: 2, ..NOTHING },
+            budget: Budget { swap_out: [1, 0], faults: 2, bosses: 2, agents: 2, ..NOTHING },
             sights: &[p::SAVED, p::SUPERSEDED, p::TWO_CRASHES],
             ..Self::pair_out()
         }
@@ -168,7 +183,7 @@ impl Scene {
 
     /// Returns the scenes with bounds that are soon done with.
     pub fn small() -> Vec<Self> {
-        let one = [Self::round(), Self::again(), Self::backup()].map(|scene| scene.at_most(1));
+        let one = [Self::round(), Self::again(), Self::undone(), Self::backup()].map(|scene| scene.at_most(1));
         let two = [Self::pair_out(), Self::pair_held(), Self::pair_in()].map(|scene| Self {
             // What is seen only when something goes wrong is seen in the whole scenes.
             sights: &[],
@@ -184,14 +199,14 @@ impl Scene {
 
     /// Returns the scene with these faults and no others; what people ask for stays.
     pub(super) fn with_faults(self, of: Budget) -> Self {
-        let Budget { swap_out, swap_in, terminate, retry, collections, .. } = self.budget;
-        Self { budget: Budget { swap_out, swap_in, terminate, retry, collections, ..of }, ..self }
+        let Budget { swap_out, swap_in, terminate, retry, cancel, discard, collections, .. } = self.budget;
+        Self { budget: Budget { swap_out, swap_in, terminate, retry, cancel, discard, collections, ..of }, ..self }
     }
 
     /// Says what may happen.
     pub(super) fn bounds(&self) -> String {
         let Budget { swap_out, swap_in, terminate, retry, faults, bosses, agents, blips, damages, .. } = self.budget;
-        let Budget { late, errors, claims, collections, backups, .. } = self.budget;
+        let Budget { late, errors, claims, collections, backups, cancel, discard, .. } = self.budget;
         let listed = |all: &[(u8, &str)]| {
             let some = all.iter().filter(|(count, _)| *count > 0);
             some.map(|(count, what)| format!("{what} {count}")).collect::<Vec<_>>().join(", ")
@@ -203,6 +218,8 @@ impl Scene {
             (swap_out[1], "Q out"),
             (swap_in[1], "Q in"),
             (retry, "retry"),
+            (cancel, "P taken back"),
+            (discard, "P given up"),
             (collections, "looks for garbage"),
             (backups, "backups"),
         ]);
@@ -227,6 +244,7 @@ impl Scene {
             of: None,
             boots: 0,
             boot: None,
+            given_up: None,
             captures: [None; POINTS],
             write: None,
         }; NODES];

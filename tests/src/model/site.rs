@@ -164,6 +164,8 @@ pub(super) struct NodeRow {
     /// How often it was booted since it came into its state.
     pub(super) boots: u8,
     pub(super) boot: Option<BootRow>,
+    /// In which epoch somebody gave up what is on its disk.
+    pub(super) given_up: Option<u8>,
     pub(super) captures: [Option<CaptureRow>; POINTS],
     pub(super) write: Option<WriteRow>,
 }
@@ -275,6 +277,8 @@ pub(super) enum Stage {
 pub(super) struct Agent {
     pub(super) boot: u8,
     pub(super) epoch: u8,
+    /// The highest term it heard of.
+    pub(super) heard: u8,
     pub(super) scan: Option<Scan>,
     pub(super) writes: [Option<Writing>; 2],
 }
@@ -306,6 +310,9 @@ pub(super) struct Budget {
     pub(super) swap_in: [u8; 2],
     pub(super) terminate: [u8; 2],
     pub(super) retry: u8,
+    /// Of P only.
+    pub(super) cancel: u8,
+    pub(super) discard: u8,
     /// Faults, all kinds together, and each kind.
     pub(super) faults: u8,
     /// Crashes and take-overs of a boss.

@@ -13,7 +13,7 @@ use boss_model::write::{WriteEvent, WriteState};
 use super::network::{Message, Told};
 use super::planted::Planted;
 use super::protocol::Protocol;
-use super::releasing::{finish, issue};
+use super::releasing::issue;
 use super::rules;
 use super::saving::Verification;
 use super::site::{Agent, BootRow, BootState, Boss, Content, Db, JobRow, NODES, Place, Power, Site, Tenant, Wrong};
@@ -205,7 +205,7 @@ impl Protocol {
             }
             Task::Boot { node, epoch, noted: Some(boot) } => {
                 if self.may_switch(site, term) {
-                    let agent = Agent { boot, epoch, scan: None, writes: [None; 2] };
+                    let agent = Agent { boot, epoch, heard: 0, scan: None, writes: [None; 2] };
                     site.machines[node].power = Power::Mfs(Some(agent));
                     if let Ok(node) = u8::try_from(node) {
                         site.send(Message { node, boot, what: Told::Register });
@@ -296,7 +296,7 @@ impl Protocol {
                 None
             }
             Task::Finish { of, job } => {
-                self.transact(site, term, |db| finish(db, of, job));
+                self.transact(site, term, |db| self.finish(db, of, job));
                 None
             }
             Task::Verify { node, epoch, attempt, root, stage } => self
