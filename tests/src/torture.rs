@@ -8,12 +8,17 @@
 //! - [`planted`]: bugs in the code, and that they are caught
 //! - [`mod@crate::model`]: the protocol, explored
 //! - [`uploads`], [`commands`]: what else programs do durably
+//! - [`sweeps`]: programs that are killed at one system call after the other, or get errors from them: [`sigkill`] does
+//!   it with [`syscalls`], to [`transfers`] and [`images`], and [`mod@errno`] judges errors
+//! - [`transfer_order`]: what a transfer flushes before what
 //! - [`mod@report`]: the account
 
 pub mod arming;
 pub mod commands;
 pub mod crashstates;
+pub mod errno;
 pub mod failpoints;
+pub mod images;
 pub mod nospace;
 pub mod oracle;
 pub mod order;
@@ -21,7 +26,12 @@ pub mod planted;
 pub mod points;
 pub mod report;
 pub mod rows;
+pub mod sigkill;
+pub mod sweeps;
+pub mod syscalls;
 pub mod trace;
+pub mod transfer_order;
+pub mod transfers;
 pub mod turnover;
 pub mod uploads;
 
@@ -66,10 +76,18 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     let out = options.out.canonicalize()?;
     let asked = |method: &Method| options.only.is_empty() || options.only.contains(method);
     let mut rows = Vec::new();
-    for method in
-        [Method::Failpoints, Method::Order, Method::Crashstates, Method::Nospace, Method::Model, Method::Planted]
-            .iter()
-            .filter(|method| asked(method))
+    for method in [
+        Method::Failpoints,
+        Method::Sigkill,
+        Method::Errno,
+        Method::Order,
+        Method::Crashstates,
+        Method::Nospace,
+        Method::Model,
+        Method::Planted,
+    ]
+    .iter()
+    .filter(|method| asked(method))
     {
         let began = Instant::now();
         let row = one(*method, &out, options);
@@ -104,9 +122,8 @@ fn one(method: Method, out: &Path, options: &Options) -> anyhow::Result<Row> {
         }
         Method::Planted => planted::run(&folder, &options.bugs.clone().unwrap_or_default()),
         Method::Model => model::account::run(),
-        Method::Sigkill | Method::Errno => {
-            anyhow::bail!("not built")
-        }
+        Method::Sigkill => sweeps::kills(&folder),
+        Method::Errno => sweeps::errors(&folder),
     }
 }
 

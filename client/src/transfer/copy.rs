@@ -1,7 +1,8 @@
 //! The content of a file: copied in chunks, each hashed, and read back from the medium.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
@@ -96,27 +97,29 @@ fn rewind_to_medium(file: &mut File) -> Result<(), CopyError> {
 /// [`CopyError`] by which of the two files failed, or that of `recorded`.
 pub(super) fn copy<E>(
     source: &mut File,
-    target: &mut File,
+    target: &File,
     mut done: Vec<Digest>,
     start: ByteLen,
     (pace, stop): (&Pace, &Stop<'_>),
     mut recorded: impl FnMut(u32, &[Digest]) -> Result<(), E>,
 ) -> Result<Vec<Digest>, CopyError<E>> {
     source.seek(SeekFrom::Start(start.get())).map_err(CopyError::Read)?;
-    target.seek(SeekFrom::Start(start.get())).map_err(CopyError::Write)?;
-    let mut recorded_until = done.len();
-    let mut buffer = Vec::new();
+    let (mut recorded_until, mut at, mut buffer) = (done.len(), start.get(), Vec::new());
     loop {
-        let moved = move_chunk(source, target, &mut buffer, (pace, stop));
+        let moved = move_chunk(source, (target, at), &mut buffer, (pace, stop));
         if let Ok(Some(digest)) = moved {
             done.push(digest);
+            at = at.saturating_add(ByteLen::of(&buffer).get());
         }
         // An error of the target leaves nothing that can be made durable.
         let end = matches!(moved, Ok(None) | Err(CopyError::Stopped | CopyError::Read(_)));
         let fresh = &done[recorded_until..];
-        if fresh.len() >= BATCH_CHUNKS || (end && !fresh.is_empty()) {
+        // At the end also when nothing is fresh: that nothing follows the chunks is to be durable, too.
+        if end || fresh.len() >= BATCH_CHUNKS {
             target.sync_data().map_err(CopyError::Write)?;
-            recorded(u32::try_from(recorded_until).unwrap_or(u32::MAX), fresh).map_err(CopyError::Record)?;
+            if !fresh.is_empty() {
+                recorded(u32::try_from(recorded_until).unwrap_or(u32::MAX), fresh).map_err(CopyError::Record)?;
+            }
             recorded_until = done.len();
         }
         if moved?.is_none() {
@@ -128,7 +131,7 @@ pub(super) fn copy<E>(
 /// Copies one chunk and returns its digest, or nothing at the end of the source.
 fn move_chunk<E>(
     source: &mut File,
-    target: &mut File,
+    (target, at): (&File, u64),
     buffer: &mut Vec<u8>,
     (pace, stop): (&Pace, &Stop<'_>),
 ) -> Result<Option<Digest>, CopyError<E>> {
@@ -137,6 +140,6 @@ fn move_chunk<E>(
         return Ok(None);
     }
     pace.wait(ByteLen::of(buffer), stop)?;
-    target.write_all(buffer).map_err(CopyError::Write)?;
+    target.write_all_at(buffer, at).map_err(CopyError::Write)?;
     Ok(Some(Digest::of(buffer)))
 }

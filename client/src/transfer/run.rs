@@ -256,7 +256,7 @@ impl<'a> Attempt<'a> {
         target.set_len(start.get()).map_err(failed("cut", temporary))?;
         room::take(&target, temporary, seal.size, start, self.options.reserve)?;
         let (chunks, means) = (chunks[..good].to_vec(), (&self.pace, &self.stop));
-        let done = copy(&mut source_file, &mut target, chunks, start, means, |first, fresh| {
+        let done = copy(&mut source_file, &target, chunks, start, means, |first, fresh| {
             self.record(&Record::Chunks { item: number, first, digests: fresh.to_vec() })
         });
         let done = done.map_err(|error| match error {

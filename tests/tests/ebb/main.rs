@@ -8,4 +8,5 @@ mod kills;
 mod model;
 mod scene;
 mod seals;
+mod syscalls;
 mod torture;

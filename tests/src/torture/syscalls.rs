@@ -1,0 +1,275 @@
+//! Programs under `strace`: which durable system calls they make, and what becomes of them when one of these goes wrong.
+//!
+//! A call is named by its kind and its number. `strace` counts for each thread by itself, so what is swept has one thread
+//! that does the work; its counts are taken first, from a run that nothing happens to.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::fs;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::tools;
+
+/// Whatever changes what is on a disk, or makes it durable. Some of them exist on some processors only.
+const DURABLE: &str = "?write,?pwrite64,?writev,?pwritev,?pwritev2,?fsync,?fdatasync,?sync_file_range,?syncfs,?rename,\
+    ?renameat,?renameat2,?link,?linkat,?unlink,?unlinkat,?rmdir,?mkdir,?mkdirat,?symlink,?symlinkat,?truncate,?ftruncate,\
+    ?fallocate,?chmod,?fchmod,?fchmodat,?fchmodat2,?chown,?fchown,?lchown,?fchownat,?fsetxattr,?setxattr,?lsetxattr,\
+    ?utimensat,?copy_file_range";
+
+/// How long a run may take; it takes a second.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What is done to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process is killed instead of the call.
+    Kill,
+    /// The call does nothing and fails with this error.
+    Error(&'static str),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill => f.write_str("SIGKILL"),
+            Self::Error(error) => f.write_str(error),
+        }
+    }
+}
+
+/// One call that goes wrong.
+#[derive(Clone, Debug)]
+pub struct Injection {
+    /// The kind of call.
+    pub call: String,
+    /// The how manieth of its thread, counted from 1.
+    pub number: u64,
+    /// What is done to it.
+    pub fault: Fault,
+}
+
+impl fmt::Display for Injection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {} {}", self.fault, self.call, self.number)
+    }
+}
+
+/// How a program ended, and what it did until then.
+#[derive(Debug)]
+pub struct Ended {
+    /// What it said, and its exit status.
+    pub output: Output,
+    /// Its calls, in the order in which they ended.
+    pub calls: Vec<Call>,
+}
+
+impl Ended {
+    /// Returns true when it was killed.
+    pub fn killed(&self) -> bool {
+        self.output.status.signal() == Some(9)
+    }
+
+    /// Returns what it said.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).trim().to_owned()
+    }
+}
+
+/// A system call as `strace -y` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Its thread.
+    pub thread: u32,
+    /// Its name.
+    pub name: String,
+    /// Its arguments.
+    pub arguments: String,
+    /// What it returned, or why it did not.
+    pub result: String,
+}
+
+impl Call {
+    /// Returns the path of the file that its first argument is a descriptor of.
+    pub fn file(&self) -> Option<&str> {
+        Some(self.arguments.split_once('<')?.1.split_once('>')?.0)
+    }
+
+    /// Returns its descriptor and the path of it.
+    pub fn descriptor(&self) -> Option<&str> {
+        Some(self.arguments.split_once('>')?.0)
+    }
+
+    /// Returns the texts among its arguments.
+    pub fn texts(&self) -> Vec<&str> {
+        self.arguments.split('"').skip(1).step_by(2).collect()
+    }
+
+    /// Returns true for what is written to a terminal, a pipe, or another thread: nothing durable.
+    pub fn is_talk(&self) -> bool {
+        self.file().is_some_and(|file| !file.starts_with('/') || file.starts_with("/dev/"))
+    }
+
+    /// Returns true unless it failed.
+    pub fn succeeded(&self) -> bool {
+        !self.result.starts_with('-') && !self.result.starts_with('?')
+    }
+}
+
+/// Returns whether programs can be looked at here, or why not.
+///
+/// # Errors
+/// With the reason.
+pub fn available() -> anyhow::Result<()> {
+    ensure!(tools::find("strace").is_some(), "strace is not installed");
+    let tried = tools::program("strace").args(["-o", "/dev/null", "-e", "trace=none", "true"]).output()?;
+    ensure!(tried.status.success(), "strace cannot trace here: {}", String::from_utf8_lossy(&tried.stderr).trim());
+    Ok(())
+}
+
+/// Runs a command to its end and looks on.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn watch(command: &Command, trace: &Path) -> anyhow::Result<Ended> {
+    run(command, trace, None)
+}
+
+/// Runs a command in which one call goes wrong.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn inject(command: &Command, trace: &Path, injection: &Injection) -> anyhow::Result<Ended> {
+    run(command, trace, Some(injection))
+}
+
+fn run(command: &Command, trace: &Path, injection: Option<&Injection>) -> anyhow::Result<Ended> {
+    let mut strace = tools::program("strace");
+    strace.args(["-f", "-qq", "-y", "-s", "96", "-e", "signal=none", "-e"]).arg(format!("trace={DURABLE}"));
+    if let Some(Injection { call, number, fault }) = injection {
+        let what = match fault {
+            Fault::Kill => "signal=SIGKILL".to_owned(),
+            Fault::Error(error) => format!("error={error}"),
+        };
+        strace.arg("-e").arg(format!("inject={call}:{what}:when={number}"));
+    }
+    strace.arg("-o").arg(trace).arg("--").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => strace.env(name, value),
+            None => strace.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        strace.current_dir(folder);
+    }
+    let output = to_end(&mut strace)?;
+    // A path in a trace is its bytes with some written out; ours are plain.
+    let text =
+        String::from_utf8_lossy(&fs::read(trace).with_context(|| format!("read {}", trace.display()))?).into_owned();
+    if text.is_empty() && !output.status.success() {
+        bail!("strace did nothing: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(Ended { output, calls: understand(&text) })
+}
+
+/// Runs a command, which says little, in a group of its own; what hangs is ended and is an error.
+fn to_end(command: &mut Command) -> anyhow::Result<Output> {
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("start strace")?;
+    let until = Instant::now() + PATIENCE;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > until {
+            if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
+                kill_process_group(group, Signal::KILL).context("end what hangs")?;
+            }
+            let said = child.wait_with_output()?;
+            bail!("it hangs; it said: {}", String::from_utf8_lossy(&said.stderr).trim());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    child.wait_with_output().context("wait for strace")
+}
+
+/// Returns the calls, by name and number, that are talk in any of the threads.
+pub fn talk(calls: &[Call]) -> HashSet<(String, u64)> {
+    let mut numbers: HashMap<(&str, u32), u64> = HashMap::new();
+    let mut found = HashSet::new();
+    for call in calls {
+        let number = numbers.entry((&call.name, call.thread)).or_default();
+        *number += 1;
+        if call.is_talk() {
+            found.insert((call.name.clone(), *number));
+        }
+    }
+    found
+}
+
+/// Returns how often each kind of call is made by the thread that makes it most often.
+pub fn count(calls: &[Call]) -> BTreeMap<String, u64> {
+    let mut by_thread: HashMap<(&str, u32), u64> = HashMap::new();
+    for call in calls {
+        *by_thread.entry((&call.name, call.thread)).or_default() += 1;
+    }
+    let mut most: BTreeMap<String, u64> = BTreeMap::new();
+    for ((name, _), count) in by_thread {
+        let known = most.entry(name.to_owned()).or_default();
+        *known = count.max(*known);
+    }
+    most
+}
+
+/// Understands what `strace -f` writes: calls that overlap are in two parts.
+fn understand(text: &str) -> Vec<Call> {
+    let (mut calls, mut open) = (Vec::new(), HashMap::new());
+    for line in text.lines() {
+        let Some((thread, rest)) = line.split_once(' ') else { continue };
+        let Ok(thread) = thread.parse() else { continue };
+        let rest = rest.trim_start();
+        if let Some((head, "")) = rest.split_once(" <unfinished ...>") {
+            open.insert(thread, head.to_owned());
+            continue;
+        }
+        let whole = match rest.strip_prefix("<... ").and_then(|tail| tail.split_once(" resumed>")) {
+            Some((_, tail)) => open.remove(&thread).map(|head| head + tail),
+            None => Some(rest.to_owned()),
+        };
+        let Some((head, result)) = whole.as_deref().and_then(|whole| whole.rsplit_once(" = ")) else { continue };
+        let Some((name, arguments)) = head.trim_end().strip_suffix(')').and_then(|head| head.split_once('(')) else {
+            continue;
+        };
+        let [name, arguments, result] = [name, arguments, result].map(str::to_owned);
+        calls.push(Call { thread, name, arguments, result });
+    }
+    calls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_are_understood() {
+        let calls = understand(concat!(
+            "7 pwrite64(9</a/b>, \"x = 1\"..., 3, 0) = 3\n",
+            "8  fsync(5</a> <unfinished ...>\n",
+            "7 write(1<pipe:[1]>, \"y\", 1)         = 1\n",
+            "8 <... fsync resumed>)  = -1 EIO (Input/output error) (INJECTED)\n",
+            "7 rename(\"/a/b\", \"/a/c\") = 0\n",
+            "9 write(4</a/d>, \"z\", 1 <unfinished ...>) = ?\n",
+            "7 +++ killed by SIGKILL +++\n",
+        ));
+        let names: Vec<_> = calls.iter().map(|call| (call.thread, call.name.as_str(), call.succeeded())).collect();
+        assert_eq!(names[..4], [(7, "pwrite64", true), (7, "write", true), (8, "fsync", false), (7, "rename", true)]);
+        assert_eq!((calls[0].file(), calls[0].descriptor()), (Some("/a/b"), Some("9</a/b")));
+        assert_eq!(calls[3].texts(), ["/a/b", "/a/c"]);
+        assert_eq!(count(&calls)["write"], 1);
+        assert!(talk(&calls) == HashSet::from([("write".to_owned(), 1)]));
+    }
+}

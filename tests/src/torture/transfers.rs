@@ -1,0 +1,228 @@
+//! A transfer as a subject: a tree of all that a transfer keeps, copied by `ebb xfer` with one thread.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, ensure};
+use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
+
+use super::errno;
+use super::sigkill::Subject;
+use super::syscalls::{Ended, Fault, Injection};
+use crate::{site, tools};
+
+/// Enough for two chunks.
+const LARGE_BYTES: usize = (4 << 20) + 70_000;
+/// Extended attributes fit in here.
+const MAX_ATTRIBUTES: usize = 4096;
+
+/// What one name of a tree is: everything that is to be the same at the destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    mode: u32,
+    owner: (u32, u32),
+    modified: (i64, i64),
+    attributes: BTreeMap<Vec<u8>, Vec<u8>>,
+    content: Vec<u8>,
+}
+
+type Tree = BTreeMap<PathBuf, Entry>;
+
+/// A transfer, and what it is to make.
+#[derive(Debug)]
+pub struct Transfer {
+    folder: PathBuf,
+    ebb: PathBuf,
+    release: bool,
+    large: Vec<u8>,
+    id: String,
+    expected: Tree,
+}
+
+impl Transfer {
+    /// Prepares transfers in a folder, which leave their sources or release them.
+    ///
+    /// # Errors
+    /// When the programs are not built, or the folder cannot be written.
+    pub fn new(folder: &Path, release: bool) -> anyhow::Result<Self> {
+        let ebb = site::programs()?.join("ebb");
+        let (folder, large) = (folder.to_owned(), noise(LARGE_BYTES, 1));
+        Ok(Self { folder, ebb, release, large, id: String::new(), expected: Tree::new() })
+    }
+
+    /// Returns the journal of the transfer that the last reset made.
+    pub fn journal(&self) -> PathBuf {
+        self.path("journals").join(format!("{}.journal", self.id))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn xfer(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.ebb);
+        command.args(["xfer", "--state"]).arg(self.path("journals")).args(arguments).current_dir(&self.folder);
+        command.env_remove("EBB_XFER_LIMIT").env_remove("EBB_XFER_RESERVE");
+        command
+    }
+
+    /// Nothing is lost, at no moment: a file is whole at its source or at its destination.
+    fn check_nothing_lost(&self) -> anyhow::Result<()> {
+        let (from, to) = (tree(&self.path("from"))?, tree(&self.path("to"))?);
+        for (name, expected) in self.expected.iter().filter(|(_, entry)| is_file(entry)) {
+            let whole = |tree: &Tree| tree.get(name).is_some_and(|found| found == expected);
+            ensure!(whole(&from) || whole(&to), "{} is lost", name.display());
+            ensure!(
+                to.get(name).is_none_or(|found| found == expected),
+                "{} is not whole under its name",
+                name.display()
+            );
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> anyhow::Result<()> {
+        // Before the first attempt is on record there is nothing to be resumed.
+        let standing = tools::output(&mut self.xfer(&["status", &self.id, "--format", "json"]))?;
+        let view: serde_json::Value = serde_json::from_str(&standing)?;
+        let verb = if view["attempt"] == 0 { "dispatch" } else { "resume" };
+        tools::run(&mut self.xfer(&[verb, &self.id]))
+    }
+
+    fn check_done(&self) -> anyhow::Result<()> {
+        let to = tree(&self.path("to"))?;
+        for (name, expected) in &self.expected {
+            let found = to.get(name).with_context(|| format!("{} did not arrive", name.display()))?;
+            ensure!(found.content == expected.content, "{} has another content", name.display());
+            ensure!(found == expected, "{} differs: {:?}", name.display(), (found.mode, found.owner, found.modified));
+        }
+        let more: Vec<_> = to.keys().filter(|name| !self.expected.contains_key(*name)).collect();
+        ensure!(more.is_empty(), "left behind: {more:?}");
+        ensure!(
+            self.path("from").exists() != self.release,
+            "the source is {}",
+            if self.release { "there" } else { "gone" }
+        );
+        ensure!(self.release || tree(&self.path("from"))? == self.expected, "the source changed");
+        tools::run(&mut self.xfer(&["test", &self.id]))?;
+        tools::run(&mut self.xfer(&["free", &self.id]))
+    }
+}
+
+impl Subject for Transfer {
+    fn name(&self) -> &'static str {
+        if self.release { "transfer-and-release" } else { "transfer" }
+    }
+
+    fn reset(&mut self) -> anyhow::Result<Command> {
+        for name in ["to", "journals"] {
+            remove(&self.path(name))?;
+        }
+        if self.release || self.expected.is_empty() {
+            remove(&self.path("from"))?;
+            make_tree(&self.path("from"), &self.large)?;
+            self.expected = tree(&self.path("from"))?;
+        }
+        let mut create = vec!["create", "--kind", "sync"];
+        create.extend(self.release.then_some("--release-sources"));
+        self.id = tools::output(&mut self.xfer(&create))?.trim().to_owned();
+        tools::run(&mut self.xfer(&["add", &self.id, "from", "to"]))?;
+        Ok(self.xfer(&["dispatch", &self.id]))
+    }
+
+    fn judge(&mut self, injection: &Injection, ended: &Ended) -> anyhow::Result<()> {
+        self.check_nothing_lost()?;
+        if let Fault::Error(error) = injection.fault {
+            errno::check(error, ended)?;
+        }
+        self.finish().context("finish it")?;
+        self.check_done()
+    }
+}
+
+fn is_file(entry: &Entry) -> bool {
+    entry.mode & 0o170_000 == 0o100_000
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        fs::remove_dir_all(path).with_context(|| format!("remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Makes files of several sizes, one with two names, one that is read-only and has attributes; an empty directory; a link.
+fn make_tree(path: &Path, large: &[u8]) -> anyhow::Result<()> {
+    let deep = path.join("deep");
+    fs::create_dir_all(deep.join("empty"))?;
+    fs::write(path.join("large"), large)?;
+    fs::write(deep.join("small"), noise(700, 2))?;
+    fs::write(deep.join("none"), b"")?;
+    fs::hard_link(deep.join("small"), deep.join("the same"))?;
+    symlink("../large", deep.join("link"))?;
+    lsetxattr(path.join("large"), "user.ebb", b"kept", XattrFlags::empty()).context("set an attribute")?;
+    fs::set_permissions(path.join("large"), Permissions::from_mode(0o440))?;
+    fs::set_permissions(deep.join("empty"), Permissions::from_mode(0o500))?;
+    for (seconds, place) in (1_000_000_000..).zip([path.join("large"), deep.join("small"), deep.join("empty"), deep]) {
+        File::open(&place)?.set_modified(SystemTime::UNIX_EPOCH + Duration::new(seconds, 123_456_789))?;
+    }
+    Ok(())
+}
+
+/// Returns bytes that are not the same anywhere.
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(next).flatten().take(len).collect()
+}
+
+/// Reads a tree; nothing when there is none.
+fn tree(root: &Path) -> anyhow::Result<Tree> {
+    let mut found = Tree::new();
+    let mut waiting = if root.exists() { vec![root.to_owned()] } else { Vec::new() };
+    while let Some(path) = waiting.pop() {
+        let entry = entry(&path, &mut waiting).with_context(|| format!("read {}", path.display()))?;
+        found.insert(path.strip_prefix(root)?.to_owned(), entry);
+    }
+    Ok(found)
+}
+
+fn entry(path: &Path, waiting: &mut Vec<PathBuf>) -> anyhow::Result<Entry> {
+    let metadata = path.symlink_metadata()?;
+    let content = match metadata.file_type() {
+        kind if kind.is_dir() => {
+            for below in fs::read_dir(path)? {
+                waiting.push(below?.path());
+            }
+            Vec::new()
+        }
+        kind if kind.is_symlink() => fs::read_link(path)?.into_os_string().into_encoded_bytes(),
+        _ => fs::read(path)?,
+    };
+    // The times of a link are its own.
+    let modified = if metadata.is_symlink() { (0, 0) } else { (metadata.mtime(), metadata.mtime_nsec()) };
+    let owner = (metadata.uid(), metadata.gid());
+    Ok(Entry { mode: metadata.mode(), owner, modified, attributes: attributes(path)?, content })
+}
+
+fn attributes(path: &Path) -> anyhow::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let mut names = vec![0; MAX_ATTRIBUTES];
+    let len = llistxattr(path, &mut names[..])?;
+    let mut found = BTreeMap::new();
+    for name in names[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = vec![0; MAX_ATTRIBUTES];
+        let len = lgetxattr(path, name, &mut value[..])?;
+        value.truncate(len);
+        found.insert(name.to_owned(), value);
+    }
+    Ok(found)
+}
