@@ -121,6 +121,14 @@ fn a_swap_out_can_be_taken_back_as_long_as_nothing_is_overwritten() {
     page.view.nodes[1].node_state = Some(boss_api::user::NodeStateView::Sanitizing);
     let html = page.render().unwrap();
     assert!(html.contains("cannot be taken back any more: server is being overwritten."));
+    // Where it is held, this is among what can be done about it, and nowhere else.
+    let mut held = sample::held();
+    held.view.nodes.remove(0);
+    let html = held.render().unwrap();
+    let section = between(&html, "<h2 id=\"h-held\">", "</section>");
+    assert!(section.contains(">Take the swap-out back</button>"));
+    assert_eq!(html.matches("Take the swap-out back</button>").count(), 1);
+    let html = page.render().unwrap();
     assert!(!html.contains(">Take the swap-out back</button>"));
 }
 
