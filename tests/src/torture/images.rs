@@ -74,6 +74,10 @@ impl Subject for Making {
         }
     }
 
+    fn wakes_by_write(&self) -> bool {
+        matches!(self.maker, Maker::Swapimage)
+    }
+
     fn reset(&mut self) -> anyhow::Result<Command> {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
@@ -133,6 +137,10 @@ impl Restoring {
 impl Subject for Restoring {
     fn name(&self) -> &'static str {
         "imagezip-restore"
+    }
+
+    fn wakes_by_write(&self) -> bool {
+        false
     }
 
     fn reset(&mut self) -> anyhow::Result<Command> {

@@ -1,6 +1,6 @@
 //! Programs are killed at each of their durable system calls in turn, and have to come to a good end all the same.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -14,6 +14,10 @@ use super::syscalls::{Ended, Fault, Injection, count, inject, talk, watch};
 pub trait Subject {
     /// Returns what it is called.
     fn name(&self) -> &'static str;
+
+    /// Returns true for a program whose threads wake each other by `write`. That such a call fails is no story of disks, and
+    /// it is not always the same one.
+    fn wakes_by_write(&self) -> bool;
 
     /// Puts everything back to how it was before, and returns the command to run.
     ///
@@ -98,17 +102,24 @@ pub fn sweep(
     ensure!(well.output.status.success(), "{} does not work at all: {}", subject.name(), well.said());
     let mut account = Account { calls: count(&well.calls), ..Account::default() };
     // That a pipe or another thread cannot be written to is another story, and not one of disks.
-    let talk = if fault == Fault::Kill { HashSet::new() } else { talk(&well.calls) };
-    for (call, calls) in account.calls.clone().into_iter().filter(|(call, _)| wanted(call)) {
+    let kills = fault == Fault::Kill;
+    let (talk, wakes) = (talk(&well.calls), subject.wakes_by_write());
+    let counted = account.calls.clone().into_iter();
+    for (call, calls) in counted.filter(|(call, _)| wanted(call) && (kills || !wakes || call != "write")) {
         for number in bound.numbers(calls) {
-            if talk.contains(&(call.clone(), number)) {
+            if !kills && talk.contains(&(call.clone(), number)) {
                 continue;
             }
             let injection = Injection { call: call.clone(), number, fault };
             let command = subject.reset().with_context(|| format!("before {injection}"))?;
-            let ended =
-                inject(&command, &trace, &injection).with_context(|| format!("{}, {injection}", subject.name()))?;
             account.tried += 1;
+            let ended = match inject(&command, &trace, &injection) {
+                Ok(ended) => ended,
+                Err(error) => {
+                    account.failures.push(format!("{}, {injection}: {error:#}", subject.name()));
+                    continue;
+                }
+            };
             let hit = match fault {
                 Fault::Kill => ended.killed(),
                 Fault::Error(_) => ended.calls.iter().any(|call| call.result.contains("INJECTED")),

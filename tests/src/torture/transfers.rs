@@ -118,6 +118,10 @@ impl Subject for Transfer {
         if self.release { "transfer-and-release" } else { "transfer" }
     }
 
+    fn wakes_by_write(&self) -> bool {
+        true
+    }
+
     fn reset(&mut self) -> anyhow::Result<Command> {
         for name in ["to", "journals"] {
             remove(&self.path(name))?;
