@@ -155,9 +155,9 @@ impl From<sqlx::Error> for LookError {
 async fn look(app: &App, machines: &Busy<NodeId>, verifying: &Busy<CaptureId>) -> Result<(), LookError> {
     let mut conn = app.pool.acquire().await?;
     term::fence(&mut conn, app.term).await?;
-    let hands = term::standing(&mut conn).await?.hands;
+    let moves = term::standing(&mut conn).await?.moves;
     let gate = Arc::clone(&app.gate);
-    tokio::task::spawn_blocking(move || gate.note(hands)).await.map_err(LookError::Thread)??;
+    tokio::task::spawn_blocking(move || gate.note(moves)).await.map_err(LookError::Thread)??;
     match app.settings(&mut conn).await {
         Ok(settings) => {
             app.room.keep_back(settings.store_reserve);

@@ -158,7 +158,7 @@ pub enum StoreError {
     },
     /// The marker says nothing that makes sense.
     #[error(
-        "{0} says no term: it was damaged; put it back from a backup, or write \"term N\" and \"hands N\" into \
+        "{0} says no term: it was damaged; put it back from a backup, or write \"term N\" and \"moves N\" into \
              it, each in a line of its own, with numbers not below any that were ever there"
     )]
     BadMarker(PathBuf),

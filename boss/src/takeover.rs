@@ -72,10 +72,10 @@ pub async fn take_over(
             permits::renew(keys, term, &mut tx, &write).await?;
         }
     }
-    let hands = term::standing(&mut tx).await?.hands;
+    let moves = term::standing(&mut tx).await?.moves;
     tx.commit().await.map_err(boss_db::DbError::from)?;
     // Only now: a marker above the database would mean that the database was put back.
-    let gate = Gate::raise(state, Standing { term, hands })?;
+    let gate = Gate::raise(state, Standing { term, moves })?;
     Ok(Rule { term, gate, database_is_older: takeover.database_is_older })
 }
 

@@ -271,7 +271,8 @@ pub async fn transition(
         Epoch::Next => node.epoch + 1,
     };
     let done = sqlx::query!(
-        "UPDATE nodes SET state = $4, epoch = $5, held_reason = $6, held_owner = $7, held_next = $8, held_from = $9,
+        "UPDATE nodes SET state = $4, epoch = $5, moves = moves + 1, held_reason = $6, held_owner = $7,
+                          held_next = $8, held_from = $9,
                           state_since = $10, kept_by = NULL, kept_until = NULL, kept_note = NULL
          WHERE id = $1 AND state = $2 AND epoch = $3 AND (SELECT term FROM boss_term) = $11",
         node.id.uuid(),

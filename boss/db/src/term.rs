@@ -12,11 +12,11 @@ use crate::error::{DbError, Outcome, exactly_one};
 /// What the database says.
 pub async fn standing(conn: &mut PgConnection) -> Outcome<Standing> {
     let row =
-        sqlx::query!(r#"SELECT term, (SELECT coalesce(sum(epoch), 0)::bigint FROM nodes) AS "hands!" FROM boss_term"#)
+        sqlx::query!(r#"SELECT term, (SELECT coalesce(sum(moves), 0)::bigint FROM nodes) AS "moves!" FROM boss_term"#)
             .fetch_one(conn)
             .await?;
     let at = Row::new("boss_term", "only");
-    Ok(Standing { term: at.number("term", row.term)?, hands: at.number("sum of nodes.epoch", row.hands)? })
+    Ok(Standing { term: at.number("term", row.term)?, moves: at.number("sum of nodes.moves", row.moves)? })
 }
 
 /// Takes the next term, above that of the store, too; whoever ruled before is over.

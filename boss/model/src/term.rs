@@ -8,8 +8,8 @@
 pub struct Standing {
     /// The term it ruled in.
     pub term: u64,
-    /// How often machines had changed hands, all of them together: the sum of their epochs.
-    pub hands: u64,
+    /// How often machines had moved from one state to another, all of them together.
+    pub moves: u64,
 }
 
 /// What a boss that starts has to know.
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn a_term_is_above_all_before_and_an_older_database_is_noticed() {
-        let at = |term, hands| Standing { term, hands };
+        let at = |term, moves| Standing { term, moves };
         let table = [
             (at(0, 0), at(0, 0), 1, false),
             (at(7, 40), at(7, 40), 8, false),

@@ -52,14 +52,14 @@ impl Gate {
         Ok(Arc::new(Self { folder, own: Mutex::new(to) }))
     }
 
-    /// Notes how often machines have changed hands by now, so that an older database is known by it. While the store
+    /// Notes how often machines have moved by now, so that an older database is known by it. While the store
     /// is being changed nothing is noted: the next look does it.
     ///
     /// # Errors
     /// As [`Self::raise`].
-    pub fn note(&self, hands: u64) -> Result<(), StoreError> {
+    pub fn note(&self, moves: u64) -> Result<(), StoreError> {
         self.check()?;
-        if hands <= self.own().hands {
+        if moves <= self.own().moves {
             return Ok(());
         }
         let lock = open(&self.folder)?;
@@ -69,7 +69,7 @@ impl Gate {
             Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &self.folder)(error)),
         }
         self.check()?;
-        let noted = Standing { hands, ..self.own() };
+        let noted = Standing { moves, ..self.own() };
         write(&self.folder, noted)?;
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = noted;
         Ok(())
@@ -123,17 +123,17 @@ fn read(folder: &Path) -> Result<Option<Standing>, StoreError> {
 }
 
 fn parse(text: &str) -> Option<Standing> {
-    let (term, hands) = text.strip_suffix('\n')?.split_once('\n')?;
+    let (term, moves) = text.strip_suffix('\n')?.split_once('\n')?;
     let term = term.strip_prefix("term ")?.parse().ok()?;
-    Some(Standing { term, hands: hands.strip_prefix("hands ")?.parse().ok()? })
+    Some(Standing { term, moves: moves.strip_prefix("moves ")?.parse().ok()? })
 }
 
 fn write(folder: &Path, standing: Standing) -> Result<(), StoreError> {
     let (path, new) = (marker(folder), folder.join("term.new"));
     let failed = || StoreError::io("write", &new);
     let mut file = File::create(&new).map_err(failed())?;
-    let Standing { term, hands } = standing;
-    file.write_all(format!("term {term}\nhands {hands}\n").as_bytes()).map_err(failed())?;
+    let Standing { term, moves } = standing;
+    file.write_all(format!("term {term}\nmoves {moves}\n").as_bytes()).map_err(failed())?;
     file.sync_all().map_err(failed())?;
     fs::rename(&new, &path).map_err(StoreError::io("name", &path))?;
     sync_dir(folder)
@@ -143,8 +143,8 @@ fn write(folder: &Path, standing: Standing) -> Result<(), StoreError> {
 mod tests {
     use super::*;
 
-    fn at(term: u64, hands: u64) -> Standing {
-        Standing { term, hands }
+    fn at(term: u64, moves: u64) -> Standing {
+        Standing { term, moves }
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let gate = Gate::raise(state.path(), at(3, 0)).unwrap();
         let path = state.path().join("store/term");
-        for text in ["", "term 3", "term 3\nhands\n", "term -3\nhands 0\n", "hands 0\nterm 3\n", "term 3\nhands 0\nx\n"]
+        for text in ["", "term 3", "term 3\nmoves\n", "term -3\nmoves 0\n", "moves 0\nterm 3\n", "term 3\nmoves 0\nx\n"]
         {
             fs::write(&path, text).unwrap();
             assert!(matches!(gate.enter(), Err(StoreError::BadMarker(_))), "{text:?}");

@@ -402,7 +402,7 @@ mod tests {
         store.put_if_absent(kept, LIMIT, stream(b"hello")).await.unwrap();
         let ready = state.path().join("ready");
         fs::write(&ready, b"late").unwrap();
-        Gate::raise(state.path(), Standing { term: 1, hands: 0 }).unwrap();
+        Gate::raise(state.path(), Standing { term: 1, moves: 0 }).unwrap();
         let late = Digest::of(b"late");
         let over =
             |refused: Option<StoreError>| matches!(refused, Some(StoreError::TermOver { own: 0, found: Some(1) }));

@@ -121,7 +121,7 @@ pub(super) fn renewed(purpose: WritePurpose, permit: Permit, epoch: u8, term: u8
 
 /// Returns the term a boss takes, and whether its database is older than the store; each as (term, moves).
 pub(super) fn takeover(database: (u8, u8), store: (u8, u8)) -> Option<(u8, bool)> {
-    let standing = |(term, moves): (u8, u8)| Standing { term: term.into(), hands: moves.into() };
+    let standing = |(term, moves): (u8, u8)| Standing { term: term.into(), moves: moves.into() };
     let takeover = Takeover::of(standing(database), standing(store));
     Some((u8::try_from(takeover.term).ok()?, takeover.database_is_older))
 }
