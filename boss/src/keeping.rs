@@ -80,6 +80,9 @@ pub async fn look(app: &App, kept_why: Option<&str>) -> Result<Look, AppError> {
     for gone in noted.iter().filter(|noted| referenced.contains(&noted.digest) || !there.contains(&noted.digest)) {
         objects::forget_unreferenced(&mut tx, gone.digest).await?;
     }
+    if kept_why.is_some() {
+        term::unreferenced_kept(&mut tx).await?;
+    }
     let grace = app.settings(&mut tx).await?.store_grace;
     tx.commit().await.map_err(boss_db::DbError::from)?;
     let mut look = Look { objects: stored.len(), ..Look::default() };

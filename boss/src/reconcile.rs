@@ -140,9 +140,13 @@ enum LookError {
 }
 
 impl LookError {
-    /// Returns whether another boss rules: then nothing is tried again.
+    /// Returns whether this boss must stop: another rules, or the database is an older one.
     const fn is_over(&self) -> bool {
-        matches!(self, Self::Database(DbError::TermOver { .. }) | Self::Store(StoreError::TermOver { .. }))
+        matches!(
+            self,
+            Self::Database(DbError::TermOver { .. })
+                | Self::Store(StoreError::TermOver { .. } | StoreError::DatabaseWentBack { .. })
+        )
     }
 }
 
@@ -157,7 +161,12 @@ async fn look(app: &App, machines: &Busy<NodeId>, verifying: &Busy<CaptureId>) -
     term::fence(&mut conn, app.term).await?;
     let moves = term::standing(&mut conn).await?.moves;
     let gate = Arc::clone(&app.gate);
-    tokio::task::spawn_blocking(move || gate.note(moves)).await.map_err(LookError::Thread)??;
+    match tokio::task::spawn_blocking(move || gate.note(moves)).await.map_err(LookError::Thread)? {
+        Err(error @ (StoreError::TermOver { .. } | StoreError::DatabaseWentBack { .. })) => return Err(error.into()),
+        // A store that is full is no reason to leave machines in doubt unattended: it is noted at a later look.
+        Err(error) => tracing::warn!("note how far the database is: {error}"),
+        Ok(()) => {}
+    }
     match app.settings(&mut conn).await {
         Ok(settings) => {
             app.room.keep_back(settings.store_reserve);

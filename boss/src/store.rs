@@ -127,6 +127,17 @@ pub enum StoreError {
         /// Where.
         folder: PathBuf,
     },
+    /// The database knows less than this very boss noted: it was put back, or exchanged, while boss ran.
+    #[error(
+        "machines had moved {noted} times, and the database knows of {found}: an older one was put in its place while boss \
+         ran; start boss again, and it holds every machine until somebody has looked"
+    )]
+    DatabaseWentBack {
+        /// How many moves were noted.
+        noted: u64,
+        /// How many the database knows of.
+        found: u64,
+    },
     /// The sender stopped, or the way broke.
     #[error("receive the bytes")]
     Receive(#[source] io::Error),
@@ -187,6 +198,7 @@ impl From<StoreError> for AppError {
             StoreError::Receive(source) => {
                 Self::new(ErrorCode::BadRequest, format!("the bytes did not arrive whole: {source}; send them again"))
             }
+            StoreError::DatabaseWentBack { .. } => Self::unavailable("boss must be started again", error),
             StoreError::TermOver { .. } => Self::unavailable("another boss took over; ask that one", error),
             StoreError::Io { .. } | StoreError::BadMarker(_) => Self::internal(error),
         }

@@ -164,7 +164,8 @@ pub async fn request_terminate(app: &App, experiment: ExperimentId, by: UserId) 
             NodeState::At(_) => node,
         };
         match node.state.step() {
-            Some(NodeStep::InUse) => {
+            // On its way back to its own system, it is as one that runs it.
+            Some(NodeStep::InUse | NodeStep::Rebooting) => {
                 advance(app, &mut tx, &node, NodeEvent::Quiesce, Epoch::Next).await?;
             }
             Some(NodeStep::Reserved | NodeStep::Restoring | NodeStep::Checked) => {
@@ -242,7 +243,24 @@ pub async fn set_save_swap_state(app: &App, experiment: ExperimentId, save: bool
 }
 
 /// Locks an experiment and reads it.
+/// Locks an experiment for what a person of it asks. Nobody asks anything while the site's operators have to look at one
+/// of its machines: what the database says of that may be over.
 async fn begin(tx: &mut PgConnection, experiment: ExperimentId) -> Result<Experiment, AppError> {
+    let of = lock(&mut *tx, experiment).await?;
+    for node in nodes::of_experiment(tx, experiment).await? {
+        if matches!(&node.state, NodeState::Held(held) if held.is_for_the_site()) {
+            let text = format!(
+                "{} waits for an operator of the site: the database was put back, and may be wrong about it; once it is \
+                 looked at, `ebb node retry {}` lets it go on; nothing was changed",
+                node.name, node.name
+            );
+            return Err(AppError::new(ErrorCode::WrongState, text));
+        }
+    }
+    Ok(of)
+}
+
+async fn lock(tx: &mut PgConnection, experiment: ExperimentId) -> Result<Experiment, AppError> {
     jobs::lock_experiment(&mut *tx, experiment).await?;
     experiments::get(tx, experiment).await?.ok_or_else(|| AppError::not_found("this experiment"))
 }

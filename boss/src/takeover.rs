@@ -12,7 +12,7 @@ use boss_model::term::Standing;
 use time::OffsetDateTime;
 
 use crate::error::AppError;
-use crate::reconcile::hold::{Doubt, Ruling, hold_as};
+use crate::reconcile::hold::{Doubt, Ruling, Whom, hold_for};
 use crate::reconcile::permits;
 use crate::sealing::BossKeys;
 use crate::store::{Gate, StoreError};
@@ -25,7 +25,7 @@ pub struct Rule {
     /// And may change the store.
     pub gate: Arc<Gate>,
     /// The database was put back from a backup: what no row refers to in the store may be what it lost.
-    pub database_is_older: bool,
+    pub keep_unreferenced: bool,
 }
 
 /// Why a boss does not come to rule.
@@ -73,10 +73,12 @@ pub async fn take_over(
         }
     }
     let moves = term::standing(&mut tx).await?.moves;
+    // Also of a start before this one that did not come to it.
+    let keep_unreferenced = term::keeps_unreferenced(&mut tx).await?;
     tx.commit().await.map_err(boss_db::DbError::from)?;
     // Only now: a marker above the database would mean that the database was put back.
     let gate = Gate::raise(state, Standing { term, moves })?;
-    Ok(Rule { term, gate, database_is_older: takeover.database_is_older })
+    Ok(Rule { term, gate, keep_unreferenced })
 }
 
 async fn hold_all(ruling: Ruling, tx: &mut PgConnection) -> Result<(), AppError> {
@@ -89,7 +91,7 @@ async fn hold_all(ruling: Ruling, tx: &mut PgConnection) -> Result<(), AppError>
              be over",
             "find out whose work is on its disks, then retry it if the database is right about it",
         );
-        hold_as(ruling, &mut *tx, node.id, doubt).await?;
+        hold_for(Whom::Site, ruling, &mut *tx, node.id, doubt).await?;
     }
     Ok(())
 }

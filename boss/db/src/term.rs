@@ -27,14 +27,32 @@ pub async fn take(conn: &mut PgConnection, store: Standing) -> Outcome<Takeover>
     let database = standing(&mut *conn).await?;
     let takeover = Takeover::of(database, store);
     let done = sqlx::query!(
-        "UPDATE boss_term SET term = $2 WHERE term = $1",
+        "UPDATE boss_term SET term = $2, keep_unreferenced = keep_unreferenced OR $3 WHERE term = $1",
         bigint("term", database.term)?,
-        bigint("term", takeover.term)?
+        bigint("term", takeover.term)?,
+        takeover.database_is_older
     )
     .execute(conn)
     .await?;
     exactly_one(done.rows_affected(), || "the term".to_owned())?;
     Ok(takeover)
+}
+
+/// Returns whether a database was put back and what no row refers to in the store has still to be kept.
+///
+/// # Errors
+/// What the database says.
+pub async fn keeps_unreferenced(conn: &mut PgConnection) -> Outcome<bool> {
+    Ok(sqlx::query_scalar!("SELECT keep_unreferenced FROM boss_term").fetch_one(conn).await?)
+}
+
+/// Notes, in the transaction that keeps it, that all of it is kept.
+///
+/// # Errors
+/// What the database says.
+pub async fn unreferenced_kept(conn: &mut PgConnection) -> Outcome<()> {
+    sqlx::query!("UPDATE boss_term SET keep_unreferenced = false").execute(conn).await?;
+    Ok(())
 }
 
 /// Checks that this boss still rules, and keeps it so until the transaction ends: no other can take over in between.

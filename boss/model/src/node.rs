@@ -73,6 +73,26 @@ pub struct Held {
     pub from: NodeStep,
 }
 
+impl Held {
+    /// Who lets machines go on that are held for what they are doing.
+    pub const OPERATOR: &str = "operator";
+    /// The operators of the site and nobody else, machine by machine: what the database says of it may be over.
+    pub const SITE: &str = "the site's operators";
+
+    /// Returns whether the people of its experiment have no say in it.
+    pub fn is_for_the_site(&self) -> bool {
+        self.owner == Self::SITE
+    }
+
+    /// Returns it with a further doubt, which only the operators of the site can settle.
+    #[must_use]
+    pub fn for_the_site(self, reason: &str, next: &str) -> Self {
+        let reason =
+            if self.is_for_the_site() { self.reason } else { format!("{reason}; before that: {}", self.reason) };
+        Self { reason, owner: Self::SITE.into(), next: next.into(), from: self.from }
+    }
+}
+
 /// The state of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeState {
@@ -201,7 +221,7 @@ impl NodeState {
             (S::Reserved | S::InUse, NodeEvent::Load) => S::Restoring,
             (S::Restoring, NodeEvent::Proved) => S::Checked,
             (S::Checked | S::Rebooting, NodeEvent::Booted) => S::InUse,
-            (S::InUse, NodeEvent::Quiesce) => S::Quiescing,
+            (S::InUse | S::Rebooting, NodeEvent::Quiesce) => S::Quiescing,
             (S::Quiescing, NodeEvent::Capture) => S::Capturing,
             (S::Capturing, NodeEvent::Saved) => S::Releasable,
             (S::Quiescing | S::Capturing, NodeEvent::Waive) => S::Releasable,
@@ -267,6 +287,7 @@ mod tests {
         (S::Checked, NodeEvent::Booted, S::InUse),
         (S::Rebooting, NodeEvent::Booted, S::InUse),
         (S::InUse, NodeEvent::Quiesce, S::Quiescing),
+        (S::Rebooting, NodeEvent::Quiesce, S::Quiescing),
         (S::Quiescing, NodeEvent::Capture, S::Capturing),
         (S::Capturing, NodeEvent::Saved, S::Releasable),
         (S::Quiescing, NodeEvent::Waive, S::Releasable),

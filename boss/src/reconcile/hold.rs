@@ -7,7 +7,7 @@ use boss_db::nodes::Epoch;
 use boss_db::{PgConnection, events, experiments, jobs, nodes};
 use boss_model::experiment::{ExperimentEvent, apply};
 use boss_model::job::JobEvent;
-use boss_model::node::{NodeEvent, NodeState};
+use boss_model::node::{Held, NodeEvent, NodeState};
 use time::OffsetDateTime;
 
 use crate::app::App;
@@ -48,11 +48,22 @@ pub(crate) async fn hold(app: &App, node: NodeId, doubt: Doubt) -> Result<(), Ap
 
 /// As [`hold`], in a transaction that also records why: no step comes between.
 pub(crate) async fn hold_within(app: &App, tx: &mut PgConnection, node: NodeId, doubt: Doubt) -> Result<(), AppError> {
-    hold_as(Ruling { term: app.term, at: app.now() }, tx, node, doubt).await
+    hold_for(Whom::Operator, Ruling { term: app.term, at: app.now() }, tx, node, doubt).await
 }
 
-/// As [`hold_within`], for a boss that only just takes over.
-pub(crate) async fn hold_as(
+/// Who lets a held machine go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// Whoever may deal with the experiment.
+    Operator,
+    /// The operators of the site alone: see [`Held::SITE`].
+    Site,
+}
+
+/// As [`hold_within`], also for a boss that only just takes over. A machine that is held already keeps its first reason,
+/// but becomes one for the site.
+pub(crate) async fn hold_for(
+    whom: Whom,
     Ruling { term, at }: Ruling,
     tx: &mut PgConnection,
     node: NodeId,
@@ -64,11 +75,19 @@ pub(crate) async fn hold_as(
         jobs::lock_experiment(&mut *tx, experiment).await?;
     }
     let Some(node) = nodes::get(&mut *tx, node).await? else { return Ok(()) };
-    if matches!(node.state, NodeState::Held(_)) {
+    if let NodeState::Held(held) = &node.state {
+        if whom == Whom::Site && !held.is_for_the_site() {
+            let held = held.clone().for_the_site(&doubt.reason, &doubt.next);
+            nodes::transition(&mut *tx, term, &node, NodeState::Held(held), Epoch::Same, at).await?;
+        }
         return Ok(());
     }
+    let owner = match whom {
+        Whom::Operator => Held::OPERATOR,
+        Whom::Site => Held::SITE,
+    };
     let message = format!("{} is held: {}. Next: {}", node.name, doubt.reason, doubt.next);
-    let event = NodeEvent::Hold { reason: doubt.reason, owner: "operator".into(), next: doubt.next };
+    let event = NodeEvent::Hold { reason: doubt.reason, owner: owner.into(), next: doubt.next };
     let held = node.state.clone().apply(event).map_err(AppError::internal)?;
     nodes::transition(&mut *tx, term, &node, held, Epoch::Same, at).await?;
     if let Some(id) = experiment {

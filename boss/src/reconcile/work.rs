@@ -66,8 +66,9 @@ pub(super) async fn save(app: &App, node: &Node, settings: &Settings) -> Result<
             CaptureStep::Planned if !is_in(capture, &boot) => {
                 let mut tx = app.begin().await?;
                 if captures::under_way(&mut tx).await? >= settings.at_once {
-                    // Its turn comes: whatever ends wakes the loop. The machine stands still and loses nothing.
-                    return Ok(Work::Waiting);
+                    // Its turn comes: whatever ends wakes the loop. The machine stands still and loses nothing; its other
+                    // disks, of which one may be in work, are looked at all the same.
+                    continue;
                 }
                 captures::assign(&mut tx, app.term, capture, boot.id, app.now()).await?;
                 tx.commit().await?;

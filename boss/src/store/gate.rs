@@ -56,10 +56,14 @@ impl Gate {
     /// is being changed nothing is noted: the next look does it.
     ///
     /// # Errors
-    /// As [`Self::raise`].
+    /// As [`Self::raise`]; [`StoreError::DatabaseWentBack`] when there were more already.
     pub fn note(&self, moves: u64) -> Result<(), StoreError> {
         self.check()?;
-        if moves <= self.own().moves {
+        let noted = self.own().moves;
+        if moves < noted {
+            return Err(StoreError::DatabaseWentBack { noted, found: moves });
+        }
+        if moves == noted {
             return Ok(());
         }
         let lock = open(&self.folder)?;
@@ -154,7 +158,8 @@ mod tests {
         let first = Gate::raise(state.path(), at(3, 0)).unwrap();
         drop(first.enter().unwrap());
         first.note(5).unwrap();
-        first.note(4).unwrap();
+        let back = first.note(4);
+        assert!(matches!(back, Err(StoreError::DatabaseWentBack { noted: 5, found: 4 })), "{back:?}");
         assert_eq!(Gate::last(state.path()).unwrap(), at(3, 5), "it never goes back");
         let second = Gate::raise(state.path(), at(4, 5)).unwrap();
         for refused in [first.enter().map(drop), first.note(9)] {

@@ -165,7 +165,11 @@ impl LocalStore {
             for entry in fs::read_dir(&folder).map_err(StoreError::io("list", &folder))? {
                 let entry = entry.map_err(StoreError::io("list", &folder))?;
                 let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-                let meta = entry.metadata().map_err(StoreError::io("look at", &entry.path()))?;
+                let meta = match entry.metadata() {
+                    // Removed since it was listed.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    meta => meta.map_err(StoreError::io("look at", &entry.path()))?,
+                };
                 found.push(StoredObject { digest, bytes: ByteLen::new(meta.len()) });
             }
         }

@@ -16,7 +16,7 @@ use boss_model::node::{NodeEvent, NodeState, NodeStep};
 use boss_model::write::{WriteEvent, WriteState};
 use time::OffsetDateTime;
 
-use super::{advance, begin, commit, invalid, step};
+use super::{advance, begin, commit, invalid, lock, step};
 use crate::app::App;
 use crate::auth::confirm::Confirmed;
 use crate::error::AppError;
@@ -72,7 +72,7 @@ pub async fn request_node_retry(app: &App, node: NodeId, by: UserId) -> Result<(
     let mut tx = app.begin().await?;
     let experiment = experiments::virtual_node_on(&mut tx, node).await?.map(|of| of.experiment_id);
     let of = match experiment {
-        Some(experiment) => Some(begin(&mut tx, experiment).await?),
+        Some(experiment) => Some(lock(&mut tx, experiment).await?),
         None => None,
     };
     let held = held_node(&mut tx, node).await?;
@@ -186,9 +186,14 @@ pub(super) async fn refuse_unsaved(tx: &mut PgConnection, of: &Experiment) -> Re
         return Ok(());
     }
     for node in nodes::of_experiment(tx, of.id).await? {
-        if matches!(&node.state, NodeState::Held(held) if held.from.may_hold_unsaved()) {
+        // Also one that was let go on while another keeps the experiment held.
+        let (at, how) = match &node.state {
+            NodeState::Held(held) => (held.from, "held"),
+            NodeState::At(step) => (*step, step.as_str()),
+        };
+        if at.may_hold_unsaved() {
             let text = format!(
-                "{} is held and its disks are not saved: retry, or let a leader of the project give them up first",
+                "{} is {how} and its disks are not saved: retry, or let a leader of the project give them up first",
                 node.name
             );
             return Err(AppError::new(ErrorCode::WrongState, text));

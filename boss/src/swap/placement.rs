@@ -56,10 +56,10 @@ pub(crate) async fn needs(
     for point in points::sealed(&mut *conn, experiment).await? {
         let mut of_point: HashMap<VirtualNodeId, Vec<Capture>> = HashMap::new();
         for capture in captures::of_point(&mut *conn, point.id).await? {
-            if capture.state.step() == CaptureStep::Verified {
-                of_point.entry(capture.virtual_node).or_default().push(capture);
-            }
+            of_point.entry(capture.virtual_node).or_default().push(capture);
         }
+        // All disks of a node are of one time, or it would come back as something that never was.
+        of_point.retain(|_, own| own.iter().all(|capture| capture.state.step() == CaptureStep::Verified));
         saved.extend(of_point);
     }
     let mut needs = Vec::with_capacity(virtual_nodes.len());

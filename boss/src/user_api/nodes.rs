@@ -9,6 +9,7 @@ use boss_api::{ErrorCode, ExperimentName, Name};
 use boss_db::events::{self, NewEvent};
 use boss_db::nodes::{self, Disk};
 use boss_db::{DbError, experiments, images, views};
+use boss_model::node::NodeState;
 use uuid::Uuid;
 
 use super::body::{Body, Segments};
@@ -103,12 +104,14 @@ pub async fn load(
 async fn attended(site: &Site, subject: &Subject, name: &Name) -> Result<NodeId, AppError> {
     let mut conn = site.app.pool.acquire().await?;
     let machine = nodes::find(&mut conn, name).await?.ok_or_else(|| no_such_node(name))?;
+    // One that the database may be wrong about is nobody's, until an operator has looked.
+    let is_for_the_site = matches!(&machine.state, NodeState::Held(held) if held.is_for_the_site());
     let resource = match experiments::virtual_node_on(&mut conn, machine.id).await? {
-        Some(vnode) => {
+        Some(vnode) if !is_for_the_site => {
             let found = experiments::get(&mut conn, vnode.experiment_id).await?;
             Resource::MachineOf(found.ok_or_else(|| no_such_node(name))?.project_id)
         }
-        None => Resource::Machines,
+        _ => Resource::Machines,
     };
     authorize(subject, Verb::Attend, resource)?;
     Ok(machine.id)

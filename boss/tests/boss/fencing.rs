@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use axum::http::Method;
 use boss::store::{Gate, StoreError};
-use boss::swap::{request_swap_in, request_swap_out};
+use boss::swap::{
+    request_cancel, request_node_retry, request_retry, request_swap_in, request_swap_out, request_terminate,
+};
 use boss::takeover::take_over;
 use boss_api::ErrorCode;
 use boss_api::agent::{Permit, TERM_HEADER};
@@ -128,6 +130,10 @@ async fn a_database_that_was_put_back_frees_and_overwrites_nothing(pool: PgPool)
     let open = permits(&site).await;
 
     // Since this backup nobody started a boss and no machine changed hands, but one moved: say, its system runs.
+    let dusty =
+        "UPDATE nodes SET state = 'held', held_reason = 'dust', held_owner = 'operator', held_next = 'clean it',
+                     held_from = 'free' WHERE name = 'pc3'";
+    sqlx::query(dusty).execute(&site.app.pool).await.unwrap();
     sqlx::query("UPDATE nodes SET moves = moves - 1 WHERE name = 'pc1'").execute(&site.app.pool).await.unwrap();
     let rule = take_over(&site.app.pool, site.state.path(), &site.app.keys, site.app.now()).await.unwrap();
     assert!(rule.term > before.term);
@@ -135,7 +141,20 @@ async fn a_database_that_was_put_back_frees_and_overwrites_nothing(pool: PgPool)
         let NodeState::Held(held) = site.node(node).await.state else { panic!("{node} is not held") };
         assert_eq!(held.from, from, "{node}");
         assert!(held.reason.contains("restored from a backup"), "{}", held.reason);
+        assert_eq!(held.reason.contains("dust"), node == "pc3", "what was wrong before is not forgotten");
+        assert!(held.is_for_the_site(), "{node}");
     }
+    let app = boss::app::App { term: rule.term, gate: Arc::clone(&rule.gate), ..site.app.clone() };
+    // The rows may say of another's machine that it is theirs: people of the experiments have no say in it.
+    for refused in [
+        request_retry(&app, one, site.user, false).await,
+        request_terminate(&app, one, site.user).await,
+        request_cancel(&app, two, site.user).await,
+    ] {
+        let told = refused.unwrap_err();
+        assert!(told.told().message.contains("waits for an operator of the site"), "{}", told.told().message);
+    }
+    assert!(rule.keep_unreferenced, "what the database lost is still in the store");
     assert_eq!(site.experiment(one).await.state, ExperimentState::Held);
     assert_eq!(site.experiment(two).await.state, ExperimentState::Held);
     assert_eq!(permits(&site).await, open, "no permit is carried into the new term");
@@ -147,8 +166,15 @@ async fn a_database_that_was_put_back_frees_and_overwrites_nothing(pool: PgPool)
     );
     // It is said once: the next start finds store and database at the same point.
     sqlx::query("DELETE FROM events").execute(&site.app.pool).await.unwrap();
-    take_over(&site.app.pool, site.state.path(), &site.app.keys, site.app.now()).await.unwrap();
+    let again = take_over(&site.app.pool, site.state.path(), &site.app.keys, site.app.now()).await.unwrap();
     assert_eq!(site.count("SELECT count(*) FROM events WHERE kind = 'node.held'").await, 0);
+    assert!(again.keep_unreferenced, "nobody kept it yet: the start before was cut off");
+    let app = boss::app::App { term: again.term, gate: Arc::clone(&again.gate), ..site.app.clone() };
+    boss::keeping::look(&app, Some("put back")).await.unwrap();
+    request_node_retry(&app, site.node("pc1").await.id, site.user).await.unwrap();
+    assert_eq!(site.node("pc1").await.state.step(), Some(NodeStep::InUse), "somebody looked");
+    let last = take_over(&site.app.pool, site.state.path(), &site.app.keys, site.app.now()).await.unwrap();
+    assert!(!last.keep_unreferenced);
 }
 
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]

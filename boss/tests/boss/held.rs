@@ -3,7 +3,10 @@
 use boss::auth::authorize::Subject;
 use boss::auth::confirm::{self, Confirmed};
 use boss::auth::password;
-use boss::swap::{request_cancel, request_discard, request_give_up, request_retry, request_swap_in, request_swap_out};
+use boss::swap::{
+    request_cancel, request_discard, request_give_up, request_node_retry, request_retry, request_swap_in,
+    request_swap_out, request_terminate,
+};
 use boss_api::ErrorCode;
 use boss_api::agent::{Permit, Task, WriteDone};
 use boss_api::ids::{ExperimentId, JobId};
@@ -317,4 +320,34 @@ async fn a_node_that_runs_already_is_given_up_only_with_a_word_for_it(pool: PgPo
     b.write_all().await;
     site.until_job(up, JobState::Done).await;
     site.until_state(id, ExperimentState::Swapped).await;
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn a_machine_that_is_saved_again_is_not_given_up_because_another_is_still_held(pool: PgPool) {
+    let site = Site::new(pool).await;
+    for node in ["pc1", "pc2"] {
+        site.add_node(node).await;
+    }
+    site.set("swap/on_failure", "hold-all").await;
+    let id = site.add_experiment("e", true, &["a", "b"]).await;
+    site.swap_in(id, &["pc1", "pc2"]).await;
+    request_swap_out(&site.app, id, site.user).await.unwrap();
+    let (a, b) = (site.agent("pc1", 1).await, site.agent("pc2", 1).await);
+    a.save(&Upload::delta()).await;
+    let order = b.order().await;
+    b.begin(&order).await.unwrap();
+    b.fail(&order, "corruption").await.unwrap();
+    for node in ["pc1", "pc2"] {
+        site.until_held(node).await;
+    }
+    request_node_retry(&site.app, site.node("pc2").await.id, site.user).await.unwrap();
+    assert_eq!(site.node("pc2").await.state.step(), Some(NodeStep::Capturing));
+    assert_eq!(site.experiment(id).await.state, ExperimentState::Held, "pc1 is");
+    let refused = request_terminate(&site.app, id, site.user).await.unwrap_err();
+    assert!(
+        refused.told().message.contains("pc2 is capturing and its disks are not saved"),
+        "{}",
+        refused.told().message
+    );
+    assert_eq!(site.count("SELECT count(*) FROM disk_writes WHERE purpose = 'sanitize'").await, 0);
 }

@@ -126,7 +126,7 @@ impl Protocol {
                 resume(db, node)?;
             }
             match db.nodes[node].place {
-                Place::At(NodeStep::InUse) => self.hand_over(db, node, NodeEvent::Quiesce)?,
+                Place::At(NodeStep::InUse | NodeStep::Rebooting) => self.hand_over(db, node, NodeEvent::Quiesce)?,
                 Place::At(NodeStep::Reserved | NodeStep::Restoring | NodeStep::Checked) => {
                     void_open(db, node)?;
                     self.abandon(db, node)?;
@@ -246,8 +246,7 @@ fn discard(db: &mut Db, node: usize) -> Option<()> {
 fn refuse_unsaved(db: &Db, of: Tenant) -> Option<()> {
     let saving = db.experiment(of).job.is_some_and(|job| job.saves);
     let unsaved = db.nodes_of(of).any(|node| match db.nodes[node].place {
-        Place::Held(from) => from.may_hold_unsaved(),
-        Place::At(_) => false,
+        Place::Held(at) | Place::At(at) => at.may_hold_unsaved(),
     });
     (!(saving && unsaved)).then_some(())
 }

@@ -31,7 +31,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let pool = super::connect(&config.database_url).await?;
     super::migrate(&pool).await?;
     let keys = BossKeys::load_or_create(&config.state)?;
-    let Rule { term, gate, database_is_older } = take_over(&pool, &config.state, &keys, SystemClock.now()).await?;
+    let Rule { term, gate, keep_unreferenced } = take_over(&pool, &config.state, &keys, SystemClock.now()).await?;
     let store = LocalStore::open(&config.state, Arc::clone(&gate)).context("open the store")?;
     let staging = Staging::open(&config.state, store.room(), Arc::clone(&gate))
         .context("open the staging folder of the store")?;
@@ -51,7 +51,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         gate,
         changed,
     };
-    if database_is_older {
+    if keep_unreferenced {
         let look = keeping::look(&app, Some("the database was older than the store")).await;
         let look = look.map_err(|error| anyhow::anyhow!("keep what no row refers to: {}", error.told().message))?;
         tracing::warn!(?look, "the database was put back: what no row refers to is kept");
