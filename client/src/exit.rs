@@ -195,6 +195,13 @@ pub fn io_exit(action: impl fmt::Display, error: &io::Error) -> Exit {
     Exit::new(code, format!("{action}: {error}"))
 }
 
+/// Returns the code for an error of writing a file, whatever it is wrapped in.
+pub fn code_of_file(error: &(dyn std::error::Error + 'static)) -> Code {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    if causes.filter_map(|error| error.downcast_ref()).any(full) { Code::NoSpace } else { Code::Failed }
+}
+
 #[cfg(test)]
 mod tests {
     use boss_api::ApiError;
@@ -221,6 +228,16 @@ mod tests {
             let exit = Exit::from(ApiError { code, message: "m".into() });
             assert_eq!(exit.code().number(), number, "{code:?}");
         }
+    }
+
+    #[test]
+    fn no_room_is_told_whatever_it_is_wrapped_in() {
+        let of = |kind: io::ErrorKind| {
+            let error = ClientError::File { action: "write", path: "x".into(), source: kind.into() };
+            code_of_file(&error)
+        };
+        assert_eq!(of(io::ErrorKind::StorageFull), Code::NoSpace);
+        assert_eq!(of(io::ErrorKind::NotFound), Code::Failed);
     }
 
     #[test]

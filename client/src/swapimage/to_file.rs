@@ -10,7 +10,7 @@ use serde::Serialize;
 use sigs::{ByteLen, Root};
 
 use super::{Shared, Source, engine_broke, open, spawn_engine};
-use crate::exit::{Code, Exit, io_exit};
+use crate::exit::{Code, Exit, code_of_file, io_exit};
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -26,7 +26,7 @@ pub(super) async fn run(source: Source, out: &Path) -> Result<(), Exit> {
         return Err(Exit::new(Code::Usage, "the image would be written over the disk").next("name another file"));
     }
     let shared = Arc::new(Shared::default());
-    let sink = ImageFile::create(out).map_err(|error| Exit::because(Code::Failed, &error))?;
+    let sink = ImageFile::create(out).map_err(|error| Exit::because(code_of_file(&error), &error))?;
     let mut engine = spawn_engine(opened, source, sink, &shared)?;
     let (captured, sink) = loop {
         tokio::select! {
@@ -35,7 +35,7 @@ pub(super) async fn run(source: Source, out: &Path) -> Result<(), Exit> {
         }
     };
     let captured = captured?;
-    let zdi_bytes = sink.finish(&captured.contents).map_err(|error| Exit::because(Code::Failed, &error))?;
+    let zdi_bytes = sink.finish(&captured.contents).map_err(|error| Exit::because(code_of_file(&error), &error))?;
     let now = shared.progress.snapshot();
     let report = Report {
         target_root: captured.target_root,
