@@ -127,6 +127,11 @@ pub enum StoreError {
         /// Where.
         folder: PathBuf,
     },
+    /// Another boss changes something in the store at this moment.
+    #[error(
+        "another boss is in the middle of a change in {0}: if it stands still there, end it, then start this one again"
+    )]
+    Busy(PathBuf),
     /// The database knows less than this very boss noted: it was put back, or exchanged, while boss ran.
     #[error(
         "machines had moved {noted} times, and the database knows of {found}: an older one was put in its place while boss \
@@ -198,7 +203,9 @@ impl From<StoreError> for AppError {
             StoreError::Receive(source) => {
                 Self::new(ErrorCode::BadRequest, format!("the bytes did not arrive whole: {source}; send them again"))
             }
-            StoreError::DatabaseWentBack { .. } => Self::unavailable("boss must be started again", error),
+            StoreError::DatabaseWentBack { .. } | StoreError::Busy(_) => {
+                Self::unavailable("boss must be started again", error)
+            }
             StoreError::TermOver { .. } => Self::unavailable("another boss took over; ask that one", error),
             StoreError::Io { .. } | StoreError::BadMarker(_) => Self::internal(error),
         }

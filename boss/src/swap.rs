@@ -169,15 +169,20 @@ pub async fn request_terminate(app: &App, experiment: ExperimentId, by: UserId) 
                 advance(app, &mut tx, &node, NodeEvent::Quiesce, Epoch::Next).await?;
             }
             Some(NodeStep::Reserved | NodeStep::Restoring | NodeStep::Checked) => {
-                void_open(app, &mut tx, &node, &[WritePurpose::Load, WritePurpose::Restore]).await?;
-                // An agent that still fetches would write after the disk was sanitized: it is of other hands from now on.
-                advance(app, &mut tx, &node, NodeEvent::Abandon, Epoch::Next).await?;
+                abandon(app, &mut tx, &node).await?;
             }
             _ => {}
         }
     }
     commit(app, tx).await?;
     Ok(job)
+}
+
+/// Lets go of a machine that was to be loaded.
+async fn abandon(app: &App, tx: &mut PgConnection, node: &Node) -> Result<Node, AppError> {
+    void_open(app, &mut *tx, node, &[WritePurpose::Load, WritePurpose::Restore]).await?;
+    // An agent that still fetches would write after the disk was sanitized: it is of other hands from now on.
+    advance(app, tx, node, NodeEvent::Abandon, Epoch::Next).await
 }
 
 /// Asks to load an image on a machine of an active experiment, now; what is on its boot disk is lost.
@@ -242,7 +247,6 @@ pub async fn set_save_swap_state(app: &App, experiment: ExperimentId, save: bool
     crate::provenance::refresh(app, of.id).await
 }
 
-/// Locks an experiment and reads it.
 /// Locks an experiment for what a person of it asks. Nobody asks anything while the site's operators have to look at one
 /// of its machines: what the database says of that may be over.
 async fn begin(tx: &mut PgConnection, experiment: ExperimentId) -> Result<Experiment, AppError> {
@@ -260,6 +264,7 @@ async fn begin(tx: &mut PgConnection, experiment: ExperimentId) -> Result<Experi
     Ok(of)
 }
 
+/// Locks an experiment and reads it.
 async fn lock(tx: &mut PgConnection, experiment: ExperimentId) -> Result<Experiment, AppError> {
     jobs::lock_experiment(&mut *tx, experiment).await?;
     experiments::get(tx, experiment).await?.ok_or_else(|| AppError::not_found("this experiment"))

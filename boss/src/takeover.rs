@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use boss_db::{PgConnection, PgPool, boots, nodes, term, writes};
 use boss_model::term::Standing;
@@ -16,6 +17,11 @@ use crate::reconcile::hold::{Doubt, Ruling, Whom, hold_for};
 use crate::reconcile::permits;
 use crate::sealing::BossKeys;
 use crate::store::{Gate, StoreError};
+
+/// The longest that a change in the store takes: one write, one flush.
+const CHANGE: Duration = Duration::from_secs(60);
+/// How often it is looked whether it is over; a lock on a file cannot be waited for with a deadline.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A boss that rules.
 #[derive(Clone, Debug)]
@@ -77,8 +83,20 @@ pub async fn take_over(
     let keep_unreferenced = term::keeps_unreferenced(&mut tx).await?;
     tx.commit().await.map_err(boss_db::DbError::from)?;
     // Only now: a marker above the database would mean that the database was put back.
-    let gate = Gate::raise(state, Standing { term, moves })?;
+    let gate = raise(state, Standing { term, moves }).await?;
     Ok(Rule { term, gate, keep_unreferenced })
+}
+
+/// Raises the marker of the store, after the change that another boss may be in the middle of. One that stands still there
+/// keeps us for this long, and is then named instead.
+async fn raise(state: &Path, to: Standing) -> Result<Arc<Gate>, StoreError> {
+    let until = Instant::now() + CHANGE;
+    loop {
+        match Gate::raise(state, to) {
+            Err(StoreError::Busy(_)) if Instant::now() < until => tokio::time::sleep(LOOK).await,
+            raised => return raised,
+        }
+    }
 }
 
 async fn hold_all(ruling: Ruling, tx: &mut PgConnection) -> Result<(), AppError> {

@@ -71,15 +71,9 @@ impl Code {
 
     /// Returns the code for an error of a request.
     pub const fn of(error: &ClientError) -> Self {
-        match error.exit_code() {
-            2 => Self::Usage,
-            4 => Self::NotFound,
-            5 => Self::NotAllowed,
-            6 => Self::WrongState,
-            7 => Self::Verification,
-            8 => Self::NoSpace,
-            10 => Self::Unreachable,
-            _ => Self::Failed,
+        match Self::of_number(error.exit_code()) {
+            Some(code) => code,
+            None => Self::Failed,
         }
     }
 }

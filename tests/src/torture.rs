@@ -9,7 +9,8 @@
 //! - [`mod@crate::model`]: the protocol, explored
 //! - [`uploads`], [`commands`]: what else programs do durably
 //! - [`sweeps`]: programs that are killed at one system call after the other, or get errors from them: [`sigkill`] does
-//!   it with [`syscalls`], to [`transfers`] and [`images`], and [`mod@errno`] judges errors
+//!   it with [`syscalls`], to [`transfers`] and [`images`], and [`mod@errno`] judges errors; [`mod@strace`] understands
+//!   what they did
 //! - [`transfer_order`]: what a transfer flushes before what
 //! - [`mod@report`]: the account
 
@@ -27,6 +28,7 @@ pub mod points;
 pub mod report;
 pub mod rows;
 pub mod sigkill;
+pub mod strace;
 pub mod sweeps;
 pub mod syscalls;
 pub mod trace;

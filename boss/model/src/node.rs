@@ -41,13 +41,12 @@ state_words!(NodeStep {
 });
 
 impl NodeStep {
-    /// Returns whether a machine here may hold what is saved nowhere: it runs, or ran, and nothing was proved since.
+    /// Returns whether a machine here may hold what is saved nowhere: it runs, or ran, and nothing was proved since. One
+    /// that is checked was perhaps started, and whoever started it did not hear of it.
     pub const fn may_hold_unsaved(self) -> bool {
         match self {
-            Self::InUse | Self::Quiescing | Self::Capturing | Self::Rebooting => true,
-            Self::Free | Self::Reserved | Self::Restoring | Self::Checked | Self::Releasable | Self::Sanitizing => {
-                false
-            }
+            Self::Checked | Self::InUse | Self::Quiescing | Self::Capturing | Self::Rebooting => true,
+            Self::Free | Self::Reserved | Self::Restoring | Self::Releasable | Self::Sanitizing => false,
         }
     }
 
@@ -194,27 +193,11 @@ impl NodeState {
         let step = match self {
             Self::At(step) => step,
             // Held is left only because a person said so, so that nothing happens to a machine in doubt.
-            Self::Held(held) => {
-                let is_being_saved = matches!(held.from, S::Quiescing | S::Capturing);
-                return match event {
-                    NodeEvent::Retry => Ok(Self::At(held.from)),
-                    NodeEvent::Discard if is_being_saved => Ok(Self::At(S::Releasable)),
-                    NodeEvent::Reserve
-                    | NodeEvent::Load
-                    | NodeEvent::Proved
-                    | NodeEvent::Booted
-                    | NodeEvent::Quiesce
-                    | NodeEvent::Capture
-                    | NodeEvent::Saved
-                    | NodeEvent::Waive
-                    | NodeEvent::Abandon
-                    | NodeEvent::Sanitize
-                    | NodeEvent::Freed
-                    | NodeEvent::GoBack
-                    | NodeEvent::Hold { .. }
-                    | NodeEvent::Discard => Err(invalid),
-                };
+            Self::Held(held) if event == NodeEvent::Retry => return Ok(Self::At(held.from)),
+            Self::Held(Held { from: S::Quiescing | S::Capturing, .. }) if event == NodeEvent::Discard => {
+                return Ok(Self::At(S::Releasable));
             }
+            Self::Held(_) => return Err(invalid),
         };
         let next = match (step, event) {
             (S::Free, NodeEvent::Reserve) => S::Reserved,

@@ -140,8 +140,10 @@ impl NothingToLose {
     /// Says so of a machine in this place of the cycle, or `None` when it may have run since it was loaded.
     pub const fn at(step: NodeStep) -> Option<Self> {
         match step {
-            NodeStep::Free | NodeStep::Reserved | NodeStep::Restoring | NodeStep::Checked => Some(Self(step)),
-            NodeStep::InUse
+            NodeStep::Free | NodeStep::Reserved | NodeStep::Restoring => Some(Self(step)),
+            // Perhaps it was started, and whoever started it did not hear of it.
+            NodeStep::Checked
+            | NodeStep::InUse
             | NodeStep::Quiescing
             | NodeStep::Capturing
             | NodeStep::Releasable
@@ -300,7 +302,7 @@ mod tests {
         assert!(Waiver::discarded(word, 3).is_ok());
         assert_eq!(Waiver::discarded(word, 4), Err(OldWord { said: 3, epoch: 4 }), "what it holds now is other work");
         let fresh: Vec<_> = NodeStep::ALL.iter().filter(|step| NothingToLose::at(**step).is_some()).collect();
-        assert_eq!(fresh, [&NodeStep::Free, &NodeStep::Reserved, &NodeStep::Restoring, &NodeStep::Checked]);
+        assert_eq!(fresh, [&NodeStep::Free, &NodeStep::Reserved, &NodeStep::Restoring]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::AgentIdentity;
 use crate::app::App;
 use crate::error::AppError;
 use crate::keeping;
-use crate::store::StoreError;
+use crate::store::{Put, StoreError};
 use crate::user_api::body::{Body, Segments};
 
 fn stale() -> AppError {
@@ -142,9 +142,11 @@ pub(super) async fn frame(
     let capture = streaming(&app, &agent, id, attempt).await?;
     let staging = Arc::clone(&app.staging);
     let len = ByteLen::of(&bytes);
-    blocking(move || staging.put_frame(capture.id, digest, &bytes)).await?;
+    let put = blocking(move || staging.put_frame(capture.id, digest, &bytes)).await?;
     // It is stored; that it is said later makes the agent slower and loses nothing.
-    app.pace.pass(len).await;
+    if put == Put::Stored {
+        app.pace.pass(len).await;
+    }
     failpoints::hit("capture.frame.before-reply").map_err(AppError::internal)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -213,7 +213,7 @@ async fn the_page_offers_each_reader_what_that_one_may_do(pool: PgPool) {
     };
     let [ann, lea, olga] = [page(&scene.ann).await, page(&scene.lea).await, page(&scene.olga).await];
     for html in [&ann, &lea, &olga] {
-        assert!(html.contains("This machine is the only copy") && html.contains("its disk cannot be read"));
+        assert!(html.contains("this machine is the only copy") && html.contains("its disk cannot be read"));
         assert!(html.contains(">Retry</button>") && html.contains(">Leave the note</button>"));
     }
     assert!(lea.contains(">Give it up</button>") && lea.contains("type=\"password\""));

@@ -38,6 +38,7 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
         Some(base) => images::version(&mut conn, base).await?,
         None => None,
     };
+    let limit = app.settings(&mut conn).await?.command_timeout;
     drop(conn);
     let (Some((zdi, _)), Some(expected), CaptureStep::Received) =
         (capture.zdi, capture.target_root, capture.state.step())
@@ -55,9 +56,16 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
     let verdict = match opened.await {
         Ok((image, base)) => {
             let sig = app.staging.scratch(id);
-            tokio::task::spawn_blocking(move || prove(zdi, image, base, expected, sig))
-                .await
-                .map_err(AppError::internal)?
+            let reading = tokio::task::spawn_blocking(move || prove(zdi, image, base, expected, sig));
+            match tokio::time::timeout(limit, reading).await {
+                Ok(Ok(verdict)) => verdict,
+                // What breaks or hangs once does so again: a person looks at it.
+                Ok(Err(broken)) => Verdict::Unreadable(format!("object {zdi}: the reader broke: {broken}")),
+                Err(_) => Verdict::Unreadable(format!(
+                    "object {zdi}: the reading took longer than {} seconds (swap/command_timeout_s)",
+                    limit.as_secs()
+                )),
+            }
         }
         Err(crate::store::StoreError::Missing(digest)) => Verdict::Refuted(format!("the object {digest} is gone")),
         Err(error) => Verdict::Unreadable(chain(&error)),
@@ -83,11 +91,19 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
         }
         Verdict::Refuted(reason) => {
             tracing::error!(capture = %id, "verification failed: {reason}");
-            // Bytes that are not their name would be taken for stored by the next attempt.
-            if !intact(app, zdi).await.unwrap_or(false) {
-                app.store.set_aside(zdi).await?;
-            }
-            fail(app, &capture, FailureClass::Corruption, format!("verification failed: {reason}")).await?;
+            let (class, more) = match intact(app, zdi).await {
+                Ok(true) => (FailureClass::Corruption, String::new()),
+                // Bytes that are not their name would be taken for stored by the next attempt.
+                Ok(false) => {
+                    app.store.set_aside(zdi).await?;
+                    (FailureClass::Corruption, String::new())
+                }
+                // Perhaps it is whole, and another capture rests on it, too: it stays where it is.
+                Err(error) => {
+                    (FailureClass::Machine, format!("; and it cannot be read again: {}", error.told().message))
+                }
+            };
+            fail(app, &capture, class, format!("verification failed: {reason}{more}")).await?;
         }
         // Never tried again by itself: a person looks at the store first, and the disk is still there.
         Verdict::Unreadable(reason) => {

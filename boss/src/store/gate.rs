@@ -39,12 +39,17 @@ impl Gate {
     /// Raises the marker, durably. From now on whoever ruled before changes nothing in this store.
     ///
     /// # Errors
-    /// [`StoreError::TermOver`] when the store has seen a later term; [`StoreError`] when it cannot be written.
+    /// [`StoreError::TermOver`] when the store has seen a later term; [`StoreError::Busy`] while another boss is in the
+    /// middle of a change; [`StoreError`] when it cannot be written.
     pub fn raise(state: &Path, to: Standing) -> Result<Arc<Self>, StoreError> {
         let folder = state.join("store");
         make_private_dir(&folder).map_err(StoreError::io("make the directory", &folder))?;
         let lock = open(&folder)?;
-        lock.lock().map_err(StoreError::io("lock", &folder))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Busy(folder)),
+            Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &folder)(error)),
+        }
         match read(&folder)? {
             Some(found) if found.term > to.term => return Err(over(to, Some(found))),
             _ => write(&folder, to)?,
@@ -191,7 +196,8 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let gate = Gate::raise(state.path(), at(3, 0)).unwrap();
         let entered = gate.enter().unwrap();
-        assert!(open(&state.path().join("store")).unwrap().try_lock().is_err());
+        assert!(matches!(Gate::raise(state.path(), at(4, 0)), Err(StoreError::Busy(_))));
+        assert_eq!(Gate::last(state.path()).unwrap(), at(3, 0));
         drop(entered);
         Gate::raise(state.path(), at(4, 0)).unwrap();
     }

@@ -18,7 +18,7 @@ use sigs::zdi::{Contents, HEADER_BYTES, MAX_FRAME_STORED_BYTES, header_bytes};
 use sigs::{ByteLen, ByteOffset, Digest};
 
 use super::local::{ASIDE, make_private_dir, set_aside, sync_dir};
-use super::{Gate, ImageStore, Room, StoreError};
+use super::{Gate, ImageStore, Put, Room, StoreError};
 
 const INDEX_RECORD: usize = 44;
 /// How much room is taken ahead of the frames of a capture.
@@ -163,9 +163,10 @@ impl Staging {
         self.folder.join(format!("{capture}.{kind}"))
     }
 
-    /// Returns where a file may be made that belongs to a capture and goes with it.
+    /// Returns where a file may be made that belongs to a capture and goes with it; another place each time, so that one
+    /// who hangs does not write into the file of the next.
     pub fn scratch(&self, capture: CaptureId) -> PathBuf {
-        self.path(capture, "scratch")
+        self.path(capture, &format!("scratch-{}", uuid::Uuid::now_v7()))
     }
 
     /// Returns which of these frames have not arrived.
@@ -183,7 +184,7 @@ impl Staging {
     ///
     /// # Errors
     /// [`StoreError::WrongDigest`] when the bytes are not the frame, [`StoreError::NoSpace`].
-    pub fn put_frame(&self, capture: CaptureId, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
+    pub fn put_frame(&self, capture: CaptureId, digest: Digest, bytes: &[u8]) -> Result<Put, StoreError> {
         let len = u32::try_from(bytes.len()).ok().filter(|len| (1..=MAX_FRAME_STORED_BYTES).contains(len));
         let len = len.ok_or(StoreError::TooLarge { limit: ByteLen::new(MAX_FRAME_STORED_BYTES.into()) })?;
         let found = Digest::of(bytes);
@@ -197,7 +198,7 @@ impl Staging {
             return Err(StoreError::Refused("the upload is finished: no more frames are taken".into()));
         }
         if staged.frames.contains_key(&digest) {
-            return Ok(());
+            return Ok(Put::Present);
         }
         self.room_for(capture, &mut staged, len)?;
         let failed = || StoreError::io("write", &self.path(capture, "zdi"));
@@ -216,7 +217,7 @@ impl Staging {
         staged.index_end += 44;
         staged.frames.insert(digest, Placed { offset, len });
         failpoints::hit("staging.frame.stored").map_err(failed())?;
-        Ok(())
+        Ok(Put::Stored)
     }
 
     /// Makes the image file of a finished upload, or returns `None` when frames are missing: this boss lost them, and

@@ -13,7 +13,7 @@ use boss_model::experiment::ExperimentEvent;
 use boss_model::job::JobEvent;
 use boss_model::node::{NodeEvent, NodeState, NodeStep};
 
-use super::{advance, begin, commit, invalid, start, step};
+use super::{abandon, advance, begin, commit, invalid, start, step};
 use crate::app::App;
 use crate::auth::confirm::Confirmed;
 use crate::error::AppError;
@@ -106,28 +106,41 @@ pub async fn request_give_up(
     experiments::transition(&mut tx, app.term, of.id, (of.state, to), app.now()).await?;
     for node in nodes::of_experiment(&mut tx, of.id).await? {
         let node = let_go(app, &mut tx, node).await?;
-        match node.state.step() {
+        // One that was to be started may run, whatever its power driver said: a time-out is no proof.
+        let let_go = match node.state.step() {
             Some(NodeStep::InUse) => {
-                let confirmed = confirmed.ok_or_else(|| {
-                    let text = format!(
-                        "{} runs already, and what was written on it since would be lost: retry, or let a leader of \
-                         the project give it up with the password",
-                        node.name
-                    );
-                    AppError::new(ErrorCode::NotAllowed, text)
-                })?;
-                let stopped = advance(app, &mut tx, &node, NodeEvent::Quiesce, Epoch::Next).await?;
-                waivers::add(&mut tx, &stopped, confirmed.by(), app.now()).await?;
+                let word = word_for(&node, confirmed)?;
+                Some((advance(app, &mut tx, &node, NodeEvent::Quiesce, Epoch::Next).await?, word))
             }
-            Some(NodeStep::Reserved | NodeStep::Restoring | NodeStep::Checked) => {
-                void_open(app, &mut tx, &node, &[WritePurpose::Load, WritePurpose::Restore]).await?;
-                advance(app, &mut tx, &node, NodeEvent::Abandon, Epoch::Next).await?;
+            Some(NodeStep::Checked) => {
+                let word = word_for(&node, confirmed)?;
+                Some((abandon(app, &mut tx, &node).await?, word))
             }
-            _ => {}
+            Some(NodeStep::Reserved | NodeStep::Restoring) => {
+                abandon(app, &mut tx, &node).await?;
+                None
+            }
+            _ => None,
+        };
+        if let Some((node, word)) = let_go {
+            waivers::add(&mut tx, &node, word.by(), app.now()).await?;
         }
     }
     commit(app, tx).await?;
     Ok(job)
+}
+
+/// Returns the confirmation that what a machine wrote may be lost.
+fn word_for<'a>(node: &Node, confirmed: Option<&'a Confirmed>) -> Result<&'a Confirmed, AppError> {
+    confirmed.ok_or_else(|| {
+        let runs = if node.state.step() == Some(NodeStep::Checked) { "may run already" } else { "runs already" };
+        let text = format!(
+            "{} {runs}, and what was written on it since would be lost: retry, or let a leader of the project give it up \
+             with the password",
+            node.name
+        );
+        AppError::new(ErrorCode::NotAllowed, text)
+    })
 }
 
 /// Ends the boot of a machine, and lets it go on from where it was held, if it was.

@@ -4,24 +4,13 @@ use std::sync::Arc;
 
 use boss::swap::{request_retry, request_swap_in, request_swap_out, request_terminate};
 use boss_api::ErrorCode;
-use boss_api::ids::ExperimentId;
 use boss_api::user::{ExperimentState, JobState};
 use boss_db::{PgPool, term};
 use boss_model::node::NodeStep;
 use boss_model::term::Standing;
 use tokio::sync::watch;
 
-use crate::site::{Site, Upload, code};
-
-async fn active(pool: PgPool, machines: &[&str], vnames: &[&str]) -> (Site, ExperimentId) {
-    let site = Site::new(pool).await;
-    for node in machines {
-        site.add_node(node).await;
-    }
-    let id = site.add_experiment("e", true, vnames).await;
-    site.swap_in(id, machines).await;
-    (site, id)
-}
+use crate::site::{Site, Upload, active, code};
 
 const SANITIZED: &str = "SELECT count(*) FROM disk_writes WHERE purpose = 'sanitize'";
 

@@ -3,6 +3,7 @@
 use boss::auth::authorize::Subject;
 use boss::auth::confirm::{self, Confirmed};
 use boss::auth::password;
+use boss::power::PowerStatus;
 use boss::swap::{
     request_cancel, request_discard, request_give_up, request_node_retry, request_retry, request_swap_in,
     request_swap_out, request_terminate,
@@ -18,17 +19,7 @@ use boss_model::node::{NodeState, NodeStep};
 use sigs::Digest;
 use sigs::seal::{SealKind, TrustedKeys};
 
-use crate::site::{Agent, Site, Upload, code, name};
-
-async fn active(pool: PgPool, machines: &[&str], vnames: &[&str]) -> (Site, ExperimentId) {
-    let site = Site::new(pool).await;
-    for node in machines {
-        site.add_node(node).await;
-    }
-    let id = site.add_experiment("e", true, vnames).await;
-    site.swap_in(id, machines).await;
-    (site, id)
-}
+use crate::site::{Agent, Site, Upload, active, code, name};
 
 /// The user of the site leads the project now, and confirms.
 async fn confirmed(site: &Site, id: ExperimentId) -> Confirmed {
@@ -350,4 +341,26 @@ async fn a_machine_that_is_saved_again_is_not_given_up_because_another_is_still_
         refused.told().message
     );
     assert_eq!(site.count("SELECT count(*) FROM disk_writes WHERE purpose = 'sanitize'").await, 0);
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn a_node_whose_start_was_not_heard_of_may_run_and_is_given_up_only_with_a_word_for_it(pool: PgPool) {
+    let site = Site::new(pool).await;
+    site.add_node("pc1").await;
+    let id = site.add_experiment("e", true, &["a"]).await;
+    *site.power.deaf.lock().unwrap() = true;
+    request_swap_in(&site.app, id, site.user).await.unwrap();
+    site.agent("pc1", 0).await.write_all().await;
+    site.until_held("pc1").await;
+    assert_eq!(site.power.status_of("pc1"), PowerStatus::OwnDisk, "it runs");
+    let refused = request_give_up(&site.app, id, site.user, None).await.unwrap_err();
+    assert_eq!(refused.told().code, ErrorCode::NotAllowed);
+    assert!(refused.told().message.contains("pc1 may run already"), "{}", refused.told().message);
+    let confirmed = confirmed(&site, id).await;
+    let up = request_give_up(&site.app, id, site.user, Some(&confirmed)).await.unwrap();
+    let agent = site.again("pc1").await;
+    assert!(permit(&site, &agent).await.evidence.starts_with("given up: user "));
+    agent.write_all().await;
+    site.until_job(up, JobState::Done).await;
+    site.until_node("pc1", NodeStep::Free).await;
 }

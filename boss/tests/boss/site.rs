@@ -11,7 +11,7 @@ use axum::http::{Method, Request, StatusCode};
 use boss::app::App;
 use boss::clock::Clock;
 use boss::config::{Config, DatabaseUrl};
-use boss::power::{BootControl, Machine, PowerDriver, PowerFuture, PowerStatus};
+use boss::power::{BootControl, Machine, PowerDriver, PowerError, PowerFuture, PowerStatus};
 use boss::sealing::BossKeys;
 use boss::store::{LocalStore, Staging};
 use boss::takeover::{Rule, take_over};
@@ -66,6 +66,8 @@ pub(crate) struct TestPower {
     pub(crate) boots: Mutex<HashMap<Name, u32>>,
     /// How many there were when an agent of a machine was last asked for.
     taken: Mutex<HashMap<Name, u32>>,
+    /// Whether machines start their own systems and nobody hears of it.
+    pub(crate) deaf: Mutex<bool>,
     /// Whether the machines' own systems never come down.
     pub(crate) hangs: Mutex<bool>,
     pub(crate) asked: Mutex<u32>,
@@ -103,6 +105,11 @@ impl BootControl for TestPower {
 
     fn boot_disk<'a>(&'a self, machine: &'a Machine) -> PowerFuture<'a, ()> {
         self.set(machine, PowerStatus::OwnDisk, None);
+        if *self.deaf.lock().unwrap() {
+            let source = std::io::ErrorKind::TimedOut.into();
+            let node = machine.name.clone();
+            return Box::pin(async move { Err(PowerError { node, what: "boot the own disk", source }) });
+        }
         Box::pin(async { Ok(()) })
     }
 }
@@ -126,6 +133,17 @@ impl PowerDriver for TestPower {
         let status = self.status_of(machine.name.as_str());
         Box::pin(async move { Ok(status) })
     }
+}
+
+/// A site with an experiment `e` that saves and is swapped in on these machines.
+pub(crate) async fn active(pool: PgPool, machines: &[&str], vnames: &[&str]) -> (Site, ExperimentId) {
+    let site = Site::new(pool).await;
+    for node in machines {
+        site.add_node(node).await;
+    }
+    let id = site.add_experiment("e", true, vnames).await;
+    site.swap_in(id, machines).await;
+    (site, id)
 }
 
 /// boss, with a base image, a project, and a user.

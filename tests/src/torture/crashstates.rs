@@ -14,7 +14,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::order::{DURABLE, folder_of};
 use super::report::{Method, Row};
-use super::trace::{self, Call};
+use super::strace::Call;
+use super::trace;
 use super::turnover::Turnover;
 
 /// All of what is written: no call of boss writes more.
@@ -141,12 +142,13 @@ impl<'a> Files<'a> {
     }
 
     fn apply(&mut self, call: &'a Call) {
-        let number = |index: usize| call.numbers.get(index).copied().unwrap_or(0).try_into().unwrap_or(usize::MAX);
-        let done = usize::try_from(call.result).unwrap_or(usize::MAX);
+        let numbers = call.numbers();
+        let number = |index: usize| numbers.get(index).copied().unwrap_or(0).try_into().unwrap_or(usize::MAX);
+        let done = call.done().and_then(|done| usize::try_from(done).ok()).unwrap_or(usize::MAX);
         let bytes = call.texts.first().map(Vec::as_slice).unwrap_or_default();
         let bytes = &bytes[..bytes.len().min(done)];
-        match (call.name.as_str(), call.file.as_deref(), call.path(0), call.path(1)) {
-            ("openat", _, Some(path), _) if call.truncates => {
+        match (call.name.as_str(), call.file(), call.path(0), call.path(1)) {
+            ("openat", _, Some(path), _) if call.truncates() => {
                 let file = self.file(path);
                 self.contents[file].cut(0);
                 self.contents[file].end = 0;
@@ -218,17 +220,17 @@ fn judge<'a>(calls: &'a [Call], objects: &str) -> Judged {
     let (mut files, mut judged) = (Files::default(), Judged::default());
     // Objects that have their name, those that boss took for durable, and who named which last.
     let (mut named, mut durable) = (Vec::<&'a str>::new(), HashSet::new());
-    let mut last: HashMap<&str, &str> = HashMap::new();
+    let mut last: HashMap<u32, &str> = HashMap::new();
     for call in calls {
         files.apply(call);
         let names = call.name.starts_with("rename");
         if names && let Some(to) = call.path(1).filter(|to| to.starts_with(objects)) {
             named.push(to);
-            last.insert(&call.thread, to);
+            last.insert(call.thread, to);
         }
         let ends = call.texts.first().is_some_and(|text| text.starts_with(DURABLE));
         if ends {
-            durable.extend(last.remove(call.thread.as_str()));
+            durable.extend(last.remove(&call.thread));
         }
         if !(names || ends || call.name.ends_with("sync")) {
             continue;
@@ -252,6 +254,7 @@ fn judge<'a>(calls: &'a [Call], objects: &str) -> Judged {
 
 #[cfg(test)]
 mod tests {
+    use super::super::strace::understand;
     use super::*;
 
     /// The digest of `abc`, which is in the object's name.
@@ -273,7 +276,7 @@ mod tests {
     }
 
     fn judged(text: &str) -> Judged {
-        judge(&trace::understand(text), "/s/objects")
+        judge(&understand(text), "/s/objects")
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use anyhow::{bail, ensure};
 
-use super::syscalls::{Call, Ended};
+use super::strace::Call;
+use super::syscalls::Ended;
 
 /// Checks that an error was told and not glossed over.
 ///
@@ -20,8 +21,12 @@ pub fn check(error: &str, ended: &Ended) -> anyhow::Result<()> {
     let flush = |call: &Call| matches!(call.name.as_str(), "fsync" | "fdatasync");
     if flush(failed) {
         let again = later.iter().any(|call| flush(call) && call.descriptor() == failed.descriptor());
-        ensure!(!again, "{} was flushed again after that failed", failed.arguments);
-        ensure!(!ended.output.status.success(), "a flush of {} failed, and it succeeded", failed.arguments);
+        ensure!(!again, "{} was flushed again after that failed", failed.file().unwrap_or("a file"));
+        ensure!(
+            !ended.output.status.success(),
+            "a flush of {} failed, and it succeeded",
+            failed.file().unwrap_or("a file")
+        );
     }
     // Each thread has such a call, and the one that had to say what happened may have been kept from it.
     if ended.output.status.success() || ended.calls.iter().any(|call| injected(call) && call.is_talk()) {

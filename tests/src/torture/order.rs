@@ -11,7 +11,8 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::report::{Method, Row};
-use super::trace::{self, Call};
+use super::strace::Call;
+use super::trace;
 use super::turnover::Turnover;
 
 /// What boss tells the folder of fail points when an object is durable. The row comes later: the fail points show that.
@@ -40,9 +41,9 @@ fn judge(calls: &[Call], objects: &str) -> (u64, Vec<String>) {
     let (mut named, mut wrong) = (0, Vec::new());
     // Files with something written and not flushed; names and folders that are not flushed, and who made them.
     let (mut dirty, mut flushed) = (HashSet::new(), HashSet::new());
-    let mut unflushed: Vec<(&str, &str, &str)> = Vec::new();
+    let mut unflushed: Vec<(u32, &str, &str)> = Vec::new();
     for call in calls {
-        match (call.name.as_str(), call.file.as_deref(), call.path(0), call.path(1)) {
+        match (call.name.as_str(), call.file(), call.path(0), call.path(1)) {
             ("write" | "pwrite64" | "ftruncate", Some(file), ..) => {
                 dirty.insert(file);
                 let done = call.texts.first().is_some_and(|text| text.starts_with(DURABLE));
@@ -56,7 +57,7 @@ fn judge(calls: &[Call], objects: &str) -> (u64, Vec<String>) {
                 unflushed.retain(|(_, folder, _)| *folder != file);
             }
             ("mkdir" | "mkdirat", _, Some(made), _) if made.starts_with(objects) => {
-                unflushed.push((&call.thread, folder_of(made), made));
+                unflushed.push((call.thread, folder_of(made), made));
             }
             ("rename" | "renameat" | "renameat2", _, Some(from), Some(to)) => {
                 let (was_dirty, was_flushed) = (dirty.remove(from), flushed.remove(from));
@@ -71,7 +72,7 @@ fn judge(calls: &[Call], objects: &str) -> (u64, Vec<String>) {
                     if was_dirty || !was_flushed {
                         wrong.push(format!("{from} was not flushed before it became {to}"));
                     }
-                    unflushed.push((&call.thread, folder_of(to), to));
+                    unflushed.push((call.thread, folder_of(to), to));
                 }
             }
             _ => {}
@@ -88,6 +89,7 @@ pub fn folder_of(path: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::strace::understand;
     use super::*;
 
     const WELL: &str = r#"
@@ -105,7 +107,7 @@ mod tests {
 "#;
 
     fn judged(text: &str) -> (u64, Vec<String>) {
-        judge(&trace::understand(text), "/s/objects")
+        judge(&understand(text), "/s/objects")
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::syscalls::Call;
+use super::strace::Call;
 
 /// What records announce, or say to be done.
 const RECORDS: [&str; 6] = ["chunks", "data-complete", "verified", "renamed", "committed", "source-released"];
@@ -38,7 +38,7 @@ struct Watched<'a> {
 
 impl<'a> Watched<'a> {
     fn see(&mut self, call: &'a Call) {
-        let texts = call.texts();
+        let texts: Vec<&str> = (0..call.texts.len()).filter_map(|index| call.path(index)).collect();
         match (call.name.as_str(), call.file(), texts.as_slice()) {
             ("write" | "pwrite64", Some(file), _) if file == self.journal => self.record(call),
             ("write" | "pwrite64" | "fchmod" | "fchown" | "fsetxattr" | "utimensat" | "ftruncate", Some(file), _)
@@ -72,7 +72,8 @@ impl<'a> Watched<'a> {
 
     /// A record is written: what it says was flushed, or something is wrong.
     fn record(&mut self, call: &'a Call) {
-        let word = RECORDS.iter().find(|word| call.arguments.contains(&format!("{{\\\"record\\\":\\\"{word}\\\"")));
+        let text = call.texts.first().map(|text| String::from_utf8_lossy(text)).unwrap_or_default();
+        let word = RECORDS.iter().find(|word| text.contains(&format!("{{\"record\":\"{word}\"")));
         let what = word.map_or("another record", |word| word);
         let unflushed = self.dirty.iter().filter(|path| word.is_some() && **path != self.journal);
         self.wrong.extend(unflushed.map(|path| format!("{what} was written before {path} was flushed")));

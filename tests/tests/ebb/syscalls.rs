@@ -100,7 +100,7 @@ fn a_transfer_flushes_before_it_says_so() -> anyhow::Result<()> {
         let mut calls = ended.calls.clone();
         calls.remove(place);
         let (_, wrong) = judge(&calls, &journal);
-        ensure!(!wrong.is_empty(), "nobody misses the flush of {} at {place}", flush.arguments);
+        ensure!(!wrong.is_empty(), "nobody misses the flush of {} at {place}", flush.file().unwrap_or("a file"));
     }
     Ok(())
 }

@@ -29,7 +29,9 @@ impl<'a> HeldNode<'a> {
 
     pub(super) fn on_its_disks(&self) -> &'static str {
         match self.disks {
-            HeldDisks::Unsaved => "Work that is saved nowhere else. This machine is the only copy.",
+            HeldDisks::Unsaved => {
+                "What ran here since it was loaded is saved nowhere else: this machine is the only copy."
+            }
             HeldDisks::Settled => "As the experiment left them; nothing on them is needed any more.",
             HeldDisks::Ours => "Nothing of the experiment that is not in the store as well.",
         }
@@ -60,9 +62,9 @@ impl ExperimentPage {
         self.may_change && self.is_held() && self.job_is(JobKind::SwapIn)
     }
 
-    /// The nodes of a held swap-in that run already: giving it up would lose what was written on them.
+    /// The nodes of a held swap-in that run already, or may: giving it up would lose what was written on them.
     pub(super) fn running_nodes(&self) -> Vec<String> {
-        let runs = |node: &&VirtualNodeView| matches!(node.node_state, Some(NodeStateView::InUse));
+        let runs = |node: &&VirtualNodeView| node.node_state.as_ref().is_some_and(NodeStateView::may_hold_new_work);
         self.view.nodes.iter().filter(runs).map(|node| node.vname.to_string()).collect()
     }
 

@@ -78,7 +78,7 @@ fn a_swap_out_under_way_says_what_is_done_of_what() {
 fn what_is_held_says_why_who_and_what_next() {
     let html = page("held");
     let section = between(&html, "<h2 id=\"h-held\">", "</section>");
-    for words in ["another digest", "an operator", "press Retry", "This machine is the only copy", "on pc209"] {
+    for words in ["another digest", "an operator", "press Retry", "this machine is the only copy", "on pc209"] {
         assert!(section.contains(words), "{words}");
     }
     for action in ["retry", "keep", "discard"] {
@@ -101,7 +101,7 @@ fn what_is_held_says_why_who_and_what_next() {
 fn a_held_swap_in_is_given_up_by_who_may_and_says_what_that_costs() {
     let html = page("held-swap-in");
     let section = between(&html, "<h2 id=\"h-held\">", "</section>");
-    assert!(section.contains("Already running: client. Only a leader of systems-lab can give the swap-in up."));
+    assert!(section.contains("Running, or started: client. Only a leader of systems-lab can give the swap-in up."));
     assert!(section.contains("Nothing of the experiment that is not in the store as well"));
     let mut page = sample::held_swap_in();
     page.may_discard = true;

@@ -149,7 +149,9 @@ async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgPool> {
         .context("the address of the database is malformed: expected postgres://USER@HOST/NAME; set EBB_DATABASE_URL")?
         .application_name("boss")
         // A commit that was answered is on the disk, whatever the server's default: what boss does next cannot be undone.
-        .options([("synchronous_commit", "on")]);
+        .options([("synchronous_commit", "on")])
+        // A boss that was stopped in the middle must not keep the next one from ruling.
+        .options([("idle_in_transaction_session_timeout", "60s")]);
     PgPoolOptions::new().max_connections(16).connect_with(options).await.map_err(|error| {
         let hint = match &error {
             sqlx::Error::Io(_) => "PostgreSQL does not answer there: is it running, and is the address right?",

@@ -24,13 +24,14 @@ impl GiveUpSwapIn {
     pub(super) async fn run(self, context: &Context) -> Result<(), Exit> {
         let client = context.session.client()?;
         let view = client.experiment(&self.name).await?;
-        let runs = |node: &&VirtualNodeView| matches!(node.node_state, Some(NodeStateView::InUse));
+        let runs = |node: &&VirtualNodeView| node.node_state.as_ref().is_some_and(NodeStateView::may_hold_new_work);
         let running: Vec<String> = view.nodes.iter().filter(runs).map(|node| node.vname.to_string()).collect();
         // boss asks for it when one runs: nobody is bothered otherwise.
         let confirmation = if running.is_empty() {
             None
         } else {
-            let what = format!("{} runs already: what was written since will be lost.", running.join(", "));
+            let what =
+                format!("{} runs already, or was started: what was written since will be lost.", running.join(", "));
             Some(self.confirm.ask(&self.name, &what)?)
         };
         let job = client.give_up(&self.name, &GiveUp { confirmation }).await?;
