@@ -2,7 +2,8 @@
 //!
 //! The order, each step complete before the next:
 //! 1. everything that can be refused is refused: the image is checked and its ends are read, a fresh file gets its room;
-//!    the target is untouched;
+//!    the target is untouched. A fresh file has nothing to lose, so frames are checked when they are read, while others
+//!    are written; when one is damaged the file becomes one hole again;
 //! 2. the used blocks of the first and the last MiB become zeros, durably: no partition table, no boot loader;
 //! 3. FREE blocks as the caller wants; then the body, every block at most once, several threads in disk order; durably;
 //! 4. the body is read back past the page cache and hashed; together with what the first and the last MiB will hold it
@@ -294,10 +295,13 @@ pub fn restore(
     control: Control<'_>,
 ) -> Result<RestoreReport, RestoreError> {
     let fit = check(chain, target, options, control).map_err(RestoreError::Refused)?;
-    chain.ensure_frames(options.threads, control).map_err(|error| RestoreError::Refused(Refusal::of_image(error)))?;
+    if !options.fresh {
+        let checked = chain.ensure_frames(options.threads, control);
+        checked.map_err(|error| RestoreError::Refused(Refusal::of_image(error)))?;
+    }
     let job = Job::new(chain, target, options, control, &fit);
     let ends = job.prepare().map_err(RestoreError::Refused)?;
-    job.run(&ends).map_err(|failure| RestoreError::Unfinished(job.blame(failure, &chain.all_frames())))
+    job.run(&ends).map_err(|failure| job.give_back(job.blame(failure, &chain.all_frames())))
 }
 
 /// Writes what a target of the size of the disk lacks of the state of an image, whose signature is at hand.
@@ -481,6 +485,16 @@ impl<'a> Job<'a> {
         match self.chain.check_frames(used, self.options.threads, self.control) {
             Ok(()) | Err(ImageError::Cancelled) => failure,
             Err(damaged) => Failure::Image(damaged),
+        }
+    }
+
+    /// Makes one hole again of a fresh file that the image is too damaged for. Where that fails it is unfinished.
+    fn give_back(&self, failure: Failure) -> RestoreError {
+        match failure {
+            Failure::Image(damaged) if self.options.fresh && self.target.deallocate().is_ok() => {
+                RestoreError::Refused(Refusal::of_image(damaged))
+            }
+            other => RestoreError::Unfinished(other),
         }
     }
 

@@ -151,6 +151,11 @@ impl DiskIo for MemoryDisk {
         self.act(Action::Zero(range), |target| target.fill(0), range)
     }
 
+    fn deallocate(&self) -> io::Result<()> {
+        let all = ByteRange { start: ByteOffset::ZERO, len: self.len };
+        self.act(Action::Zero(all), |target| target.fill(0), all)
+    }
+
     fn discard(&self, range: ByteRange) -> io::Result<()> {
         // What a discarded range reads as is up to the medium: make it something nobody expects.
         self.act(Action::Discard(range), |target| target.fill(0xd5), range)

@@ -5,8 +5,8 @@
 use std::sync::{Arc, Mutex};
 
 use imagezip::image::{Chain, ImageError, ImageSource};
-use imagezip::io::fake::MemoryDisk;
-use imagezip::restore::{Failure, FreePolicy, Refusal, RestoreError};
+use imagezip::io::fake::{Action, MemoryDisk};
+use imagezip::restore::{Failure, FreePolicy, Refusal, RestoreError, RestoreOptions, restore};
 use sigs::manifest::Manifest;
 use sigs::zdi::{Contents, HEADER_BYTES, encode_frame_table, header_bytes};
 use sigs::{BlockCount, BlockSize, ByteLen, ByteOffset, Digest, ReadAt, Root, Signature};
@@ -76,6 +76,40 @@ fn frames_that_were_not_checked_are_before_the_first_write() {
         assert!(matches!(error, RestoreError::Refused(Refusal::Image(_))), "flip at {place}: {error}");
         assert!(target.take_actions().is_empty());
     }
+}
+
+#[test]
+fn a_fresh_file_is_one_hole_again_when_a_frame_turns_out_to_be_damaged() {
+    let mut disk = vec![0; 8 << 20];
+    Noise(8).fill(&mut disk);
+    let made = make_whole(&disk, &[]);
+    let options = RestoreOptions { fresh: true, threads: THREADS, ..RestoreOptions::new(FreePolicy::Zero) };
+    let run = |image: &[u8], target: &MemoryDisk| {
+        let chain = open_maps(image, &[]).unwrap();
+        controlled(|control| restore(&chain, target, &options, control))
+    };
+    let target = MemoryDisk::new(vec![0; disk.len()]);
+    run(&made.image, &target).unwrap();
+    assert!(target.content() == disk);
+    let mut written = 0;
+    // Of noise, the frames are about as large as what they hold; the last ones are needed last.
+    for place in (100..made.image.len() - 300_000).step_by(500_003) {
+        let mut bad = made.image.clone();
+        bad[place] ^= 0x04;
+        let target = MemoryDisk::new(vec![0; disk.len()]);
+        let error = run(&bad, &target).unwrap_err();
+        assert!(matches!(error, RestoreError::Refused(Refusal::Image(_))), "flip at {place}: {error}");
+        assert!(target.content().iter().all(|byte| *byte == 0), "flip at {place}");
+        written += target.take_actions().iter().filter(|action| matches!(action, Action::Write(_))).count();
+    }
+    assert!(written > 0, "frames are checked when they are read, not before the first write");
+    // What fails for another reason is unfinished, as ever.
+    let mut bad = made.image.clone();
+    bad[4 << 20] ^= 0x04;
+    let target = MemoryDisk::new(vec![0; disk.len()]);
+    target.fail_after(0);
+    let error = run(&bad, &target).unwrap_err();
+    assert!(matches!(error, RestoreError::Unfinished(_)), "{error}");
 }
 
 /// An image that somebody writes to after it was checked.

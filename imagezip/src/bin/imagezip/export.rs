@@ -68,10 +68,10 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     }
     open::distinct(&arguments.to, &arguments.images)?;
     let draft = arguments.replacing.draft(&arguments.to)?;
-    let chain = open::chain(session, &arguments.images)?;
     match arguments.format {
-        Format::Raw => raw(session, arguments, &chain, draft),
-        Format::Qcow2 => qcow2(session, arguments, &chain, draft),
+        // Frames are checked when they are read: a file that is made has nothing to lose.
+        Format::Raw => raw(session, arguments, &open::chain_maps(&arguments.images)?, draft),
+        Format::Qcow2 => qcow2(session, arguments, &open::chain(session, &arguments.images)?, draft),
     }
 }
 

@@ -90,10 +90,11 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     let other_size = if fitted { OtherSize::Fit } else { OtherSize::Refuse };
     drop(existing);
     let signature = arguments.sig.as_deref().map(open::signature).transpose()?;
-    // What a signature saves of the image need not even be checked; a fresh file is not made for a damaged image.
-    let chain = match &signature {
-        Some(_) if !fresh => open::chain_maps(&arguments.images)?,
-        _ => open::chain(session, &arguments.images)?,
+    // What a signature saves of the image need not even be checked, and a fresh file has nothing to lose.
+    let chain = if fresh || signature.is_some() {
+        open::chain_maps(&arguments.images)?
+    } else {
+        open::chain(session, &arguments.images)?
     };
     session.check_interrupted()?;
     let size = arguments.to_size.map_or(chain.geometry().disk_bytes, ByteLen::new);
@@ -112,7 +113,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
         None => restore(&chain, &target, &options, session.control()),
     });
     if fresh && matches!(report, Err(RestoreError::Refused(_))) {
-        // Nothing was written to it. The refusal is what there is to tell.
+        // Nothing is in it. The refusal is what there is to tell.
         drop(std::fs::remove_file(path));
     }
     let report = report.with_context(|| format!("restore {}", path.display()))?;
