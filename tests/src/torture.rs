@@ -3,7 +3,9 @@
 //! - [`failpoints`]: an error, a crash and a delay at every named place ([`points`], armed by [`arming`])
 //! - [`turnover`]: two experiments that take the same machines in turn, on disks that an [`oracle`] judges; [`rows`]:
 //!   and the database speaks of no file that is not there
-//! - [`order`], [`crashstates`]: flushes that are missing, seen in a [`trace`], and what a crash may then leave
+//! - [`order`], [`crashstates`]: flushes that are missing, seen in a [`trace`], and what a crash may then leave, by
+//!   [`replay`]; of transfers it is written down and finished: [`transfer_states`], with journals that [`mod@reseal`] fits
+//!   to it
 //! - [`nospace`]: full file systems
 //! - [`planted`]: bugs in the code, and that they are caught
 //! - [`mod@crate::model`]: the protocol, explored
@@ -25,7 +27,9 @@ pub mod oracle;
 pub mod order;
 pub mod planted;
 pub mod points;
+pub mod replay;
 pub mod report;
+pub mod reseal;
 pub mod rows;
 pub mod sigkill;
 pub mod strace;
@@ -33,6 +37,7 @@ pub mod sweeps;
 pub mod syscalls;
 pub mod trace;
 pub mod transfer_order;
+pub mod transfer_states;
 pub mod transfers;
 pub mod turnover;
 pub mod uploads;

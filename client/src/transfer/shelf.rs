@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::journal::{Journal, JournalError, folder_of};
 use super::record::{Options, Record};
-use super::run::{Desk, temporary_name};
+use super::run::{Desk, sync_directory, temporary_name};
 use super::state::{Phase, State};
 use super::stop::request_beside;
 use super::watch::Seen;
@@ -35,13 +35,18 @@ pub struct Listed {
 }
 
 impl Shelf {
-    /// Opens a directory of journals; it is made when it is not there, for its owner alone.
+    /// Opens a directory of journals; it is made when it is not there, for its owner alone, and its name is durable then: with
+    /// it a crash would take all journals.
     ///
     /// # Errors
     /// [`TransferError::Io`].
     pub fn open(folder: &Path) -> Result<Self, TransferError> {
+        let missing: Vec<_> = folder.ancestors().take_while(|path| !path.exists()).collect();
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|source| TransferError::Io { action: "create", path: folder.to_owned(), source })?;
+        for made in missing.iter().rev() {
+            sync_directory(folder_of(made))?;
+        }
         Ok(Self { folder: folder.to_owned() })
     }
 

@@ -1,27 +1,23 @@
 //! What a crash of boss's machine may leave of its store: the recorded system calls of a cycle, replayed up to each flush,
-//! each name and each end of an object.
+//! each name and each end of an object. What it may leave of a transfer is judged by [`transfer_states`].
 //!
-//! What was flushed is there. Of what was not, a file system may keep names without their bytes, bytes without their
-//! names, a part of the bytes, or nothing; each is a state. In every state an object that has its name is whole, and one
-//! that boss took for durable is there.
+//! In every state ([`replay`](super::replay) says which there are) an object that has its name is whole, and one that boss
+//! took for durable is there.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::Instant;
 
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
-use super::order::{DURABLE, folder_of};
+use super::order::DURABLE;
+use super::replay::{BYTES, Files, Left};
 use super::report::{Method, Row};
 use super::strace::Call;
-use super::trace;
 use super::turnover::Turnover;
+use super::{trace, transfer_states};
 
-/// All of what is written: no call of boss writes more.
-const BYTES: usize = 16 << 20;
-
-/// Records a cycle and judges every state.
+/// Records a cycle and two transfers, and judges every state.
 ///
 /// # Errors
 /// When the site or `strace` does not work.
@@ -35,176 +31,16 @@ pub fn run(folder: &Path) -> anyhow::Result<Row> {
     if objects == 0 {
         failures.push("no object got its name".to_owned());
     }
-    let found = states.saturating_sub(wrong.values().sum());
+    let transfers = transfer_states::run(&folder.join("transfers"), usize::MAX)?;
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let tried = states + count(transfers.tried);
+    let found = tried.saturating_sub(wrong.values().sum()).saturating_sub(count(transfers.failures.len()));
+    failures.extend(transfers.failures);
     let mut more = serde_json::Map::new();
     more.insert("objects".into(), json!(objects));
+    more.insert("states of transfers".into(), json!(transfers.tried));
     let seconds = began.elapsed().as_secs_f64();
-    Ok(Row { method: Method::Crashstates, tried: states, found, expected: states, seconds, failures, more })
-}
-
-/// A file: what is written of it, and what of that was flushed.
-#[derive(Clone, Debug, Default)]
-struct Content {
-    written: Vec<u8>,
-    flushed: Vec<u8>,
-    /// Where the next plain write goes.
-    end: usize,
-    /// Digests of all that is written, of what was flushed, and of a part between the two; worked out when asked for.
-    digests: Option<[String; 3]>,
-}
-
-impl Content {
-    fn write(&mut self, bytes: &[u8], at: usize) {
-        let end = at + bytes.len();
-        if self.written.len() < end {
-            self.written.resize(end, 0);
-        }
-        self.written[at..end].copy_from_slice(bytes);
-        self.digests = None;
-    }
-
-    fn cut(&mut self, len: usize) {
-        self.written.resize(len, 0);
-        self.digests = None;
-    }
-
-    fn flush(&mut self) {
-        self.flushed.clone_from(&self.written);
-        self.digests = None;
-    }
-
-    /// Returns the digest of what a crash leaves.
-    fn digest(&mut self, bytes: Bytes) -> &str {
-        let Self { written, flushed, digests, .. } = self;
-        let work_out = || {
-            // The first half reached the medium, the rest is as it was flushed last.
-            let half = written.len() / 2;
-            let torn = [&written[..half], flushed.get(half..).unwrap_or_default()].concat();
-            [&written[..], flushed, &torn].map(|bytes| hex::encode(Sha256::digest(bytes)))
-        };
-        &digests.get_or_insert_with(work_out)[bytes as usize]
-    }
-}
-
-/// Of bytes that were not flushed.
-#[derive(Clone, Copy)]
-enum Bytes {
-    All = 0,
-    None = 1,
-    Half = 2,
-}
-
-/// Of names that were not flushed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Names {
-    All,
-    None,
-}
-
-const STATES: [(Names, Bytes); 6] = [
-    (Names::All, Bytes::All),
-    (Names::All, Bytes::None),
-    (Names::All, Bytes::Half),
-    (Names::None, Bytes::All),
-    (Names::None, Bytes::None),
-    (Names::None, Bytes::Half),
-];
-
-/// The file system, as it is and as it is for sure.
-#[derive(Debug, Default)]
-struct Files<'a> {
-    contents: Vec<Content>,
-    names: HashMap<&'a str, usize>,
-    sure: HashMap<&'a str, usize>,
-    /// Changed in a folder since it was flushed: this name is this file, or gone.
-    changed: HashMap<&'a str, Vec<(&'a str, Option<usize>)>>,
-    /// Folders that were made since their parent was flushed.
-    new_folders: HashMap<&'a str, HashSet<&'a str>>,
-}
-
-impl<'a> Files<'a> {
-    fn file(&mut self, path: &'a str) -> usize {
-        if let Some(file) = self.names.get(path) {
-            return *file;
-        }
-        let file = self.contents.len();
-        self.contents.push(Content::default());
-        self.set(path, Some(file));
-        file
-    }
-
-    fn set(&mut self, path: &'a str, file: Option<usize>) {
-        match file {
-            Some(file) => self.names.insert(path, file),
-            None => self.names.remove(path),
-        };
-        self.changed.entry(folder_of(path)).or_default().push((path, file));
-    }
-
-    fn apply(&mut self, call: &'a Call) {
-        let numbers = call.numbers();
-        let number = |index: usize| numbers.get(index).copied().unwrap_or(0).try_into().unwrap_or(usize::MAX);
-        let done = call.done().and_then(|done| usize::try_from(done).ok()).unwrap_or(usize::MAX);
-        let bytes = call.texts.first().map(Vec::as_slice).unwrap_or_default();
-        let bytes = &bytes[..bytes.len().min(done)];
-        match (call.name.as_str(), call.file(), call.path(0), call.path(1)) {
-            ("openat", _, Some(path), _) if call.truncates() => {
-                let file = self.file(path);
-                self.contents[file].cut(0);
-                self.contents[file].end = 0;
-            }
-            ("write", Some(path), ..) => {
-                let file = self.file(path);
-                let end = self.contents[file].end;
-                self.contents[file].write(bytes, end);
-                self.contents[file].end += done;
-            }
-            ("pwrite64", Some(path), ..) => {
-                let file = self.file(path);
-                self.contents[file].write(bytes, number(1));
-            }
-            ("ftruncate", Some(path), ..) => {
-                let file = self.file(path);
-                self.contents[file].cut(number(0));
-            }
-            ("fallocate", Some(path), ..) if number(0) == 0 => {
-                let file = self.file(path);
-                let end = number(1).saturating_add(number(2)).max(self.contents[file].written.len());
-                self.contents[file].cut(end);
-            }
-            ("fsync" | "fdatasync", Some(path), ..) => {
-                self.new_folders.remove(path);
-                for (name, file) in self.changed.remove(path).unwrap_or_default() {
-                    match file {
-                        Some(file) => self.sure.insert(name, file),
-                        None => self.sure.remove(name),
-                    };
-                }
-                if let Some(file) = self.names.get(path) {
-                    self.contents[*file].flush();
-                }
-            }
-            ("rename" | "renameat" | "renameat2", _, Some(from), Some(to)) => {
-                let file = self.file(from);
-                self.set(from, None);
-                self.set(to, Some(file));
-            }
-            ("unlink" | "unlinkat", _, Some(path), _) => self.set(path, None),
-            ("mkdir" | "mkdirat", _, Some(path), _) => {
-                self.new_folders.entry(folder_of(path)).or_default().insert(path);
-            }
-            _ => {}
-        }
-    }
-
-    /// Returns the digest of what a name is in a state, if it is there.
-    fn digest(&mut self, path: &str, names: Names, bytes: Bytes) -> Option<&str> {
-        let known = if names == Names::All { &self.names } else { &self.sure };
-        let file = *known.get(path)?;
-        let folder = folder_of(path);
-        let new = self.new_folders.get(folder_of(folder)).is_some_and(|new| new.contains(folder));
-        (names == Names::All || !new).then(|| self.contents[file].digest(bytes))
-    }
+    Ok(Row { method: Method::Crashstates, tried, found, expected: tried, seconds, failures, more })
 }
 
 /// What was judged.
@@ -235,12 +71,12 @@ fn judge<'a>(calls: &'a [Call], objects: &str) -> Judged {
         if !(names || ends || call.name.ends_with("sync")) {
             continue;
         }
-        for (names, bytes) in STATES {
+        for left in Left::ALL {
             judged.states += 1;
             let mut wrong = |what: String| *judged.wrong.entry(what).or_default() += 1;
             for object in &named {
                 let name = object.rsplit('/').next().unwrap_or_default();
-                match files.digest(object, names, bytes) {
+                match files.digest(object, left) {
                     Some(digest) if digest != name => wrong(format!("{name} has its name and is not whole")),
                     None if durable.contains(object) => wrong(format!("{name} was taken for durable and is not there")),
                     _ => {}
@@ -282,7 +118,7 @@ mod tests {
     #[test]
     fn every_state_of_a_good_order_is_good_and_a_missing_flush_shows() {
         let good = judged(&trace());
-        assert_eq!(good, Judged { states: 30, wrong: BTreeMap::new(), objects: 1 });
+        assert_eq!(good, Judged { states: 50, wrong: BTreeMap::new(), objects: 1 });
         let without = |line: &str| {
             assert!(trace().contains(line));
             let Judged { wrong, .. } = judged(&trace().replace(line, ""));

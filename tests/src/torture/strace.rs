@@ -46,6 +46,24 @@ impl Call {
         self.arguments.contains("O_TRUNC")
     }
 
+    /// Returns whether the file that is opened is made if it is not there.
+    pub fn creates(&self) -> bool {
+        self.arguments.contains("O_CREAT")
+    }
+
+    /// Returns the mode that `fchmod` gives.
+    pub fn mode(&self) -> Option<u32> {
+        let (_, mode) = self.arguments.rsplit_once(", ")?;
+        u32::from_str_radix(mode, 8).ok()
+    }
+
+    /// Returns the time of modification that `utimensat` gives: seconds and nanoseconds.
+    pub fn modified(&self) -> Option<(i64, u32)> {
+        let (_, time) = self.arguments.rsplit_once("{tv_sec=")?;
+        let (seconds, rest) = time.split_once(", tv_nsec=")?;
+        Some((seconds.parse().ok()?, rest.split_once('}')?.0.parse().ok()?))
+    }
+
     /// Returns what came of it as a number; nothing when it failed.
     pub fn done(&self) -> Option<u64> {
         self.result.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()

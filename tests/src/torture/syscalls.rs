@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::replay::BYTES;
 use super::strace::{Call, understand};
 use crate::tools;
 
@@ -99,7 +100,7 @@ pub fn available() -> anyhow::Result<()> {
 /// # Errors
 /// When it cannot be run.
 pub fn watch(command: &Command, trace: &Path) -> anyhow::Result<Ended> {
-    run(command, trace, None)
+    run(command, trace, &BRIEF, None)
 }
 
 /// Runs a command in which one call goes wrong.
@@ -107,12 +108,48 @@ pub fn watch(command: &Command, trace: &Path) -> anyhow::Result<Ended> {
 /// # Errors
 /// When it cannot be run.
 pub fn inject(command: &Command, trace: &Path, injection: &Injection) -> anyhow::Result<Ended> {
-    run(command, trace, Some(injection))
+    run(command, trace, &BRIEF, Some(injection))
 }
 
-fn run(command: &Command, trace: &Path, injection: Option<&Injection>) -> anyhow::Result<Ended> {
+/// Runs a command in which one call may go wrong, and keeps all that it wrote, so that it can be replayed.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn record(command: &Command, trace: &Path, injection: Option<&Injection>) -> anyhow::Result<Ended> {
+    run(command, trace, &WHOLE, injection)
+}
+
+/// Runs a command to its end and looks on, also at what it reads.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn watch_reads(command: &Command, trace: &Path) -> anyhow::Result<Ended> {
+    run(command, trace, &READS, None)
+}
+
+/// What is kept of a run.
+struct Kept {
+    /// Which calls, besides the durable ones.
+    more: &'static str,
+    /// So many bytes of what each writes.
+    bytes: usize,
+    /// Calls of which no bytes are kept.
+    bare: Option<&'static str>,
+}
+
+const BRIEF: Kept = Kept { more: "", bytes: 96, bare: None };
+const READS: Kept = Kept { more: ",read", bytes: 0, bare: None };
+/// A call can only be made to fail if it is looked at, too.
+const WHOLE: Kept = Kept { more: ",openat,read", bytes: BYTES, bare: Some("raw=read") };
+
+fn run(command: &Command, trace: &Path, kept: &Kept, injection: Option<&Injection>) -> anyhow::Result<Ended> {
+    let Kept { more, bytes, bare } = kept;
     let mut strace = tools::program("strace");
-    strace.args(["-f", "-qq", "-y", "-xx", "-s", "96", "-e", "signal=none", "-e"]).arg(format!("trace={DURABLE}"));
+    strace.args(["-f", "-qq", "-y", "-xx", "-s"]).arg(bytes.to_string());
+    strace.args(["-e", "signal=none", "-e"]).arg(format!("trace={DURABLE}{more}"));
+    if let Some(bare) = bare {
+        strace.args(["-e", bare]);
+    }
     if let Some(Injection { call, number, fault }) = injection {
         let what = match fault {
             Fault::Kill => "signal=SIGKILL".to_owned(),

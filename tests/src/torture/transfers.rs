@@ -15,6 +15,8 @@ use super::sigkill::Subject;
 use super::syscalls::{Ended, Fault, Injection};
 use crate::{site, tools};
 
+/// What is hashed by itself.
+pub(super) const CHUNK_BYTES: u64 = 4 << 20;
 /// Enough for two chunks.
 const LARGE_BYTES: usize = (4 << 20) + 70_000;
 /// Extended attributes fit in here.
@@ -56,44 +58,82 @@ impl Transfer {
 
     /// Returns the journal of the transfer that the last reset made.
     pub fn journal(&self) -> PathBuf {
-        self.path("journals").join(format!("{}.journal", self.id))
+        self.journals().join(format!("{}.journal", self.id))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Returns the folder of journals: not beside the destination, so that nobody flushes its name by chance.
+    pub(super) fn journals(&self) -> PathBuf {
+        self.path("state").join("journals")
+    }
+
+    /// Returns the place of something in its folder.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    fn xfer(&self, arguments: &[&str]) -> Command {
+    /// Prepares a command of `ebb xfer`.
+    pub(super) fn xfer(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.ebb);
-        command.args(["xfer", "--state"]).arg(self.path("journals")).args(arguments).current_dir(&self.folder);
+        command.args(["xfer", "--state"]).arg(self.journals()).args(arguments).current_dir(&self.folder);
         command.env_remove("EBB_XFER_LIMIT").env_remove("EBB_XFER_RESERVE");
         command
     }
 
-    /// Nothing is lost, at no moment: a file is whole at its source or at its destination.
-    fn check_nothing_lost(&self) -> anyhow::Result<()> {
+    /// Nothing is lost, at no moment: a source that is gone is whole at the destination, and so is whatever has a name there.
+    /// Directories get their metadata last.
+    pub(super) fn check_nothing_lost(&self) -> anyhow::Result<()> {
         let (from, to) = (tree(&self.path("from"))?, tree(&self.path("to"))?);
-        for (name, expected) in self.expected.iter().filter(|(_, entry)| is_file(entry)) {
-            let whole = |tree: &Tree| tree.get(name).is_some_and(|found| found == expected);
-            ensure!(whole(&from) || whole(&to), "{} is lost", name.display());
+        for (name, expected) in &self.expected {
+            let (source, copy) = (from.get(name), to.get(name));
+            let arrived = copy == Some(expected);
+            let kept = if is_file(expected) { source == Some(expected) } else { source.is_some() };
+            ensure!(arrived || kept, "{} is lost", name.display());
             ensure!(
-                to.get(name).is_none_or(|found| found == expected),
+                arrived || copy.is_none() || is_directory(expected),
                 "{} is not whole under its name",
                 name.display()
             );
         }
+        let own = |name: &Path| name.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".ebb-"));
+        let foreign = to.keys().find(|name| !self.expected.contains_key(*name) && !own(name));
+        ensure!(foreign.is_none(), "{foreign:?} is not of this transfer");
         Ok(())
     }
 
-    fn finish(&self) -> anyhow::Result<()> {
-        // Before the first attempt is on record there is nothing to be resumed.
-        let standing = tools::output(&mut self.xfer(&["status", &self.id, "--format", "json"]))?;
-        let view: serde_json::Value = serde_json::from_str(&standing)?;
-        let verb = if view["attempt"] == 0 { "dispatch" } else { "resume" };
-        tools::run(&mut self.xfer(&[verb, &self.id]))
+    /// Checks that nothing was done yet.
+    pub(super) fn check_untouched(&self) -> anyhow::Result<()> {
+        ensure!(!self.path("to").exists(), "something is at the destination, and no journal speaks of it");
+        ensure!(tree(&self.path("from"))? == self.expected, "the source changed, and no journal speaks of it");
+        Ok(())
     }
 
-    fn check_done(&self) -> anyhow::Result<()> {
+    /// Returns the paths of the sources, those of directories before what is in them, and whether each is a directory.
+    pub(super) fn sources(&self) -> Vec<(String, bool)> {
+        let from = self.path("from");
+        // The root itself is the empty name.
+        let path = |name: &Path| if name.as_os_str().is_empty() { from.clone() } else { from.join(name) };
+        self.expected.iter().map(|(name, entry)| (path(name).display().to_string(), is_directory(entry))).collect()
+    }
+
+    /// Returns the name of the transfer.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Has it finished, as a user would.
+    pub(super) fn finish(&self) -> anyhow::Result<()> {
+        let standing = tools::output(&mut self.xfer(&["status", &self.id, "--format", "json"]))?;
+        let view: serde_json::Value = serde_json::from_str(&standing)?;
+        if view["attempt"] != 0 {
+            return tools::run(&mut self.resume());
+        }
+        // Before the first attempt is on record there is nothing to be resumed; and what was added may be, or not.
+        tools::run(&mut self.add())?;
+        tools::run(&mut self.dispatch())
+    }
+
+    /// Checks that everything arrived and nothing else, and frees it.
+    pub(super) fn check_done(&self) -> anyhow::Result<()> {
         let to = tree(&self.path("to"))?;
         for (name, expected) in &self.expected {
             let found = to.get(name).with_context(|| format!("{} did not arrive", name.display()))?;
@@ -111,6 +151,46 @@ impl Transfer {
         tools::run(&mut self.xfer(&["test", &self.id]))?;
         tools::run(&mut self.xfer(&["free", &self.id]))
     }
+
+    /// Makes the sources anew, and removes what an earlier transfer left.
+    pub(super) fn clear(&mut self) -> anyhow::Result<()> {
+        for name in ["to", "state"] {
+            remove(&self.path(name))?;
+        }
+        if self.release || self.expected.is_empty() {
+            remove(&self.path("from"))?;
+            make_tree(&self.path("from"), &self.large)?;
+            self.expected = tree(&self.path("from"))?;
+        }
+        Ok(())
+    }
+
+    /// Prepares the command that creates a transfer and prints its name.
+    pub(super) fn create(&self) -> Command {
+        let mut create = vec!["create", "--kind", "sync"];
+        create.extend(self.release.then_some("--release-sources"));
+        self.xfer(&create)
+    }
+
+    /// Goes on with the transfer of this name.
+    pub(super) fn take(&mut self, id: &str) {
+        id.trim().clone_into(&mut self.id);
+    }
+
+    /// Prepares the command that adds the sources.
+    pub(super) fn add(&self) -> Command {
+        self.xfer(&["add", "-T", &self.id, "from", "to"])
+    }
+
+    /// Prepares the first attempt.
+    pub(super) fn dispatch(&self) -> Command {
+        self.xfer(&["dispatch", &self.id])
+    }
+
+    /// Prepares another attempt.
+    pub(super) fn resume(&self) -> Command {
+        self.xfer(&["resume", &self.id])
+    }
 }
 
 impl Subject for Transfer {
@@ -123,19 +203,11 @@ impl Subject for Transfer {
     }
 
     fn reset(&mut self) -> anyhow::Result<Command> {
-        for name in ["to", "journals"] {
-            remove(&self.path(name))?;
-        }
-        if self.release || self.expected.is_empty() {
-            remove(&self.path("from"))?;
-            make_tree(&self.path("from"), &self.large)?;
-            self.expected = tree(&self.path("from"))?;
-        }
-        let mut create = vec!["create", "--kind", "sync"];
-        create.extend(self.release.then_some("--release-sources"));
-        self.id = tools::output(&mut self.xfer(&create))?.trim().to_owned();
-        tools::run(&mut self.xfer(&["add", &self.id, "from", "to"]))?;
-        Ok(self.xfer(&["dispatch", &self.id]))
+        self.clear()?;
+        let id = tools::output(&mut self.create())?;
+        self.take(&id);
+        tools::run(&mut self.add())?;
+        Ok(self.dispatch())
     }
 
     fn judge(&mut self, injection: &Injection, ended: &Ended) -> anyhow::Result<()> {
@@ -150,6 +222,10 @@ impl Subject for Transfer {
 
 fn is_file(entry: &Entry) -> bool {
     entry.mode & 0o170_000 == 0o100_000
+}
+
+fn is_directory(entry: &Entry) -> bool {
+    entry.mode & 0o170_000 == 0o040_000
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {
@@ -171,7 +247,9 @@ fn make_tree(path: &Path, large: &[u8]) -> anyhow::Result<()> {
     lsetxattr(path.join("large"), "user.ebb", b"kept", XattrFlags::empty()).context("set an attribute")?;
     fs::set_permissions(path.join("large"), Permissions::from_mode(0o440))?;
     fs::set_permissions(deep.join("empty"), Permissions::from_mode(0o500))?;
-    for (seconds, place) in (1_000_000_000..).zip([path.join("large"), deep.join("small"), deep.join("empty"), deep]) {
+    // Directories after what is in them.
+    let names = ["large", "deep/small", "deep/none", "deep/empty", "deep", "."];
+    for (seconds, place) in (1_000_000_000..).zip(names.map(|name| path.join(name))) {
         File::open(&place)?.set_modified(SystemTime::UNIX_EPOCH + Duration::new(seconds, 123_456_789))?;
     }
     Ok(())

@@ -10,10 +10,14 @@ use ebb_tests::torture::images::{Maker, Making, Restoring};
 use ebb_tests::torture::sigkill::{Account, Bound, Subject, sweep};
 use ebb_tests::torture::syscalls::{Fault, available, watch};
 use ebb_tests::torture::transfer_order::judge;
+use ebb_tests::torture::transfer_states;
 use ebb_tests::torture::transfers::Transfer;
 
 /// Of each kind of call the first and some of the rest; the last is among them.
 const BOUND: Bound = Bound { every: 1, spread: 3 };
+
+/// Of each transfer so many of the states that a crash may leave.
+const STATES: usize = 20;
 
 /// Has a subject tortured in a folder of its own.
 fn torture(
@@ -102,5 +106,19 @@ fn a_transfer_flushes_before_it_says_so() -> anyhow::Result<()> {
         let (_, wrong) = judge(&calls, &journal);
         ensure!(!wrong.is_empty(), "nobody misses the flush of {} at {place}", flush.file().unwrap_or("a file"));
     }
+    Ok(())
+}
+
+#[test]
+fn whatever_a_crash_leaves_of_a_transfer_is_finished_and_nothing_is_lost() -> anyhow::Result<()> {
+    if let Err(reason) = available() {
+        return suite::skip("what a crash leaves of a transfer", &format!("{reason:#}"));
+    }
+    let folder = tempfile::tempdir()?;
+    let account = transfer_states::run(folder.path(), STATES)?;
+    let transfer_states::Account { states, tried, failures } = account;
+    talk::say(format!("{tried} of {states} states"));
+    ensure!(failures.is_empty(), "{} of {tried}:\n{}", failures.len(), failures.join("\n"));
+    ensure!(tried >= STATES && states > tried, "only {tried} of {states} were tried");
     Ok(())
 }
