@@ -22,6 +22,7 @@ pub mod provenance;
 pub mod reconcile;
 pub mod router;
 pub mod sealing;
+pub(crate) mod serving;
 pub mod store;
 pub mod swap;
 pub mod takeover;

@@ -4,5 +4,6 @@ mod access;
 mod api;
 mod held;
 mod images;
+mod objects;
 mod pages;
 mod signing_in;

@@ -82,7 +82,7 @@ macro_rules! method_router {
     };
 }
 
-/// Answers in moments, with a small body.
+/// Answers in moments; a body that takes longer to send does so after the deadline.
 fn quick() -> Vec<Route> {
     let mut routes = routes! { Public:
         GET "/healthz" => healthz;
@@ -116,6 +116,7 @@ fn quick() -> Vec<Route> {
         POST "/api/v1/images" => images::register, DefaultBodyLimit::max(REGISTER_BYTES);
         GET "/api/v1/images/{project}/{name}" => images::get;
         POST "/api/v1/images/{project}/{name}/{version}/retire" => images::retire;
+        GET "/api/v1/objects/{digest}" => objects::get;
         HEAD "/api/v1/objects/{digest}" => objects::head;
         GET "/api/v1/settings" => settings::list;
         PUT "/api/v1/settings/{name}" => settings::change;

@@ -7,7 +7,8 @@
 //! - [`record`], [`journal`]: what is written down, and how
 //! - [`state`]: what the records add up to
 //! - [`recover`]: what is done next, by the last record and what is on disk
-//! - `source`, `copy`, `run`, `release`: doing it
+//! - [`place`]: where an item comes from and goes to; [`boss`]: asking a boss for what it has
+//! - `source`, `origin`, `copy`, `run`, `release`: doing it
 //! - [`limit`], [`room`]: how fast it may be, and how full it may make what it copies to
 //! - [`shelf`]: the directory of journals; [`watch`], [`stop`]: what others than its worker do with a transfer;
 //!   [`fsck`]: what is wrong in there, and what to do about it
@@ -16,13 +17,18 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use boss_api::ErrorCode;
+use boss_api::client::ClientError;
 use uuid::Uuid;
 
 mod add;
+pub mod boss;
 mod copy;
 pub mod fsck;
 pub mod journal;
 pub mod limit;
+mod origin;
+pub mod place;
 pub mod record;
 pub mod recover;
 mod release;
@@ -34,7 +40,9 @@ pub mod state;
 pub mod stop;
 pub mod watch;
 
+use boss::Line;
 use journal::JournalError;
+use place::Place;
 pub use record::Options;
 use record::Record;
 use recover::Loss;
@@ -74,7 +82,7 @@ pub enum TransferError {
     #[error("{item} {loss}")]
     Lost {
         /// What.
-        item: PathBuf,
+        item: Place,
         /// Why.
         loss: Loss,
     },
@@ -83,6 +91,37 @@ pub enum TransferError {
     WrongContent {
         /// The temporary file.
         path: PathBuf,
+    },
+    /// What a boss sent has not the digest that was asked for.
+    #[error(
+        "what came is not {place}: it was altered or damaged; none of it is kept, and the next attempt begins again"
+    )]
+    WrongObject {
+        /// What was asked for.
+        place: Place,
+    },
+    /// A boss refuses, or cannot be reached.
+    #[error("{action} {place}")]
+    Boss {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        place: Place,
+        /// What it says.
+        #[source]
+        source: Box<ClientError>,
+    },
+    /// Nobody is signed in at the boss that has something.
+    #[error("nobody is signed in there to ask for {place}")]
+    NoBoss {
+        /// What.
+        place: Place,
+    },
+    /// A transfer that removes its sources was to have one that only a boss can remove.
+    #[error("{place} cannot be of a transfer that removes its sources: boss keeps what it has as its own rules say")]
+    NotReleasable {
+        /// What.
+        place: Place,
     },
     /// A verb that does not fit how far the transfer is.
     #[error("transfer {id} {why}")]
@@ -107,11 +146,11 @@ pub enum TransferError {
     #[error("{destination} is to be {first} already; it cannot be {second}, too")]
     Twice {
         /// The name.
-        destination: PathBuf,
+        destination: String,
         /// What it is to be.
-        first: PathBuf,
+        first: String,
         /// What was added after that.
-        second: PathBuf,
+        second: String,
     },
     /// Somebody asked to stop.
     #[error("stopped on request; it can be resumed")]
@@ -129,7 +168,14 @@ impl TransferError {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Lost { .. } | Self::Twice { .. } => "lost",
-            Self::WrongContent { .. } => "corruption",
+            Self::WrongContent { .. } | Self::WrongObject { .. } => "corruption",
+            Self::Boss { source, .. } if crate::retry::can_pass(source) => "unreachable",
+            Self::Boss { source, .. } => match source.code() {
+                Some(ErrorCode::NoSpace) => "no-space",
+                Some(ErrorCode::VerificationFailed) => "corruption",
+                _ => "refused",
+            },
+            Self::NoBoss { .. } | Self::NotReleasable { .. } => "refused",
             Self::Impossible { .. } | Self::Defect { .. } | Self::WrongPhase { .. } => "defect",
             Self::NoRoom { .. } => "no-space",
             Self::Io { source, .. } if is_full(source) => "no-space",
@@ -156,11 +202,11 @@ impl Transfer {
     }
 
     /// Copies everything and waits for the end. A transfer that was dispatched before is resumed. It ends early when `stop`
-    /// becomes true, or when another process asks for it ([`Shelf::stop`]).
+    /// becomes true, or when another process asks for it ([`Shelf::stop`]). What is with a boss is asked for on `line`.
     ///
     /// # Errors
     /// [`TransferError`]; the journal has it, too, and the transfer can be resumed unless it says otherwise.
-    pub fn run(&mut self, stop: &AtomicBool) -> Result<(), TransferError> {
+    pub fn run(&mut self, line: Option<&Line>, stop: &AtomicBool) -> Result<(), TransferError> {
         let state = &self.desk.state;
         if state.verdict == Verdict::Cancelled {
             return Err(TransferError::WrongPhase { id: state.id, why: "was cancelled; create another" });
@@ -171,7 +217,7 @@ impl Transfer {
             Phase::Dispatched | Phase::Committed => Record::Resumed { attempt: state.attempt.saturating_add(1) },
         };
         self.desk.record(&next)?;
-        let done = Attempt::new(&mut self.desk, stop).run();
+        let done = Attempt::new(&mut self.desk, line, stop).run();
         match &done {
             // After an error of the journal nothing can be written to it.
             Ok(()) | Err(TransferError::Journal(_)) => {}

@@ -19,10 +19,12 @@ use crate::error::{ApiError, ErrorCode};
 
 mod agent;
 mod files;
+mod ranges;
 mod user;
 
 pub use agent::{AgentClient, LowerTerm, TermMemory};
 pub use files::FileUpload;
+pub use ranges::MAX_PART;
 pub use user::{ExperimentAction, Stored, UserClient};
 
 /// How long a connection may take to come about.

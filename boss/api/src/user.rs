@@ -16,6 +16,7 @@
 //! | `POST nodes/{name}/load` | [`LoadNode`] -> [`JobView`] |
 //! | `POST nodes/{name}/retry` | -> [`NodeView`] |
 //! | `POST nodes/{name}/keep` | [`KeepNode`] -> [`NodeView`] |
+//! | `GET objects/{digest}` | -> raw bytes; with `Range: bytes=A-B` those, 206, or 416; 404 is not there, or not for you |
 //! | `HEAD objects/{digest}` | -> 200 is there, 404 is not |
 //! | `PUT objects/{digest}` | raw bytes -> 201 stored, 200 was there |
 //! | `GET images`, `POST images` | [`RegisterImage`] -> [`ImageView`] |

@@ -1,11 +1,13 @@
 //! Which objects of the store rows refer to, and since when nothing refers to the others.
 
+use boss_api::ids::ProjectId;
 use sigs::{ByteLen, Digest};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::columns::{Row, bigint};
 use crate::error::{Outcome, exactly_one};
+use crate::projects::Project;
 
 /// An object that no row refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,45 @@ pub struct Unreferenced {
     pub seen_at: OffsetDateTime,
     /// Why it is kept for good, if it is.
     pub kept_why: Option<String>,
+}
+
+/// A row that refers to an object, by whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Referrer {
+    /// A version of an image of this project.
+    Image(Project),
+    /// The saving of a disk of an experiment of this project.
+    Saved(ProjectId),
+}
+
+/// Returns what refers to an object, each kind and project once.
+///
+/// # Errors
+/// What the database says.
+pub async fn referrers(conn: &mut PgConnection, digest: Digest) -> Outcome<Vec<Referrer>> {
+    let rows = sqlx::query!(
+        r#"SELECT p.id AS "id!", p.pid AS "pid!", TRUE AS "image!"
+           FROM image_versions v JOIN images i ON i.id = v.image_id JOIN projects p ON p.id = i.project_id
+           WHERE v.zdi_digest = $1 OR v.sig_digest = $1
+           UNION
+           SELECT p.id, p.pid, FALSE
+           FROM captures c JOIN virtual_nodes n ON n.id = c.virtual_node_id
+           JOIN experiments e ON e.id = n.experiment_id JOIN projects p ON p.id = e.project_id
+           WHERE c.zdi_digest = $1 OR c.sig_digest = $1"#,
+        digest.as_bytes().as_slice()
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|found| {
+            let id = ProjectId::new(found.id);
+            Ok(if found.image {
+                Referrer::Image(Project { id, pid: Row::new("projects", found.id).parse("pid", &found.pid)? })
+            } else {
+                Referrer::Saved(id)
+            })
+        })
+        .collect()
 }
 
 /// Returns every digest that a row refers to, each once: images with their signatures, captures with theirs.

@@ -63,7 +63,11 @@ pub enum Resource<'a> {
     Machines,
     /// The images of a project.
     Images(&'a Project),
-    /// The bytes of objects in the store.
+    /// The bytes of an image of a project.
+    ImageBytes(&'a Project),
+    /// The bytes of what was saved of an experiment; by its project.
+    SavedBytes(ProjectId),
+    /// The bytes of all objects in the store, whatever they are of.
     Objects,
     /// Site variables.
     Settings,
@@ -102,16 +106,28 @@ pub fn authorize(subject: &Subject, verb: Verb, resource: Resource<'_>) -> Resul
         (Resource::Images(project), Verb::Change, Member | Operator) => {
             project.pid.as_str() != SYSTEM && subject.is_member(project.id)
         }
+        // What is in an image or on a saved disk is for those whose it is: nobody deals with machines by reading it.
+        (Resource::ImageBytes(project), Verb::See, Member | Operator) => {
+            project.pid.as_str() == SYSTEM || subject.is_member(project.id)
+        }
+        (Resource::SavedBytes(project), Verb::See, Member | Operator) => subject.is_member(project),
         (Resource::Machines, Verb::See | Verb::Attend, Operator) => true,
         (Resource::Settings, Verb::See, Operator) => true,
         (Resource::Site, Verb::Change, Member | Operator)
         | (Resource::Machines | Resource::Settings, Verb::Change, Operator)
         | (Resource::Machines | Resource::Settings, Verb::See | Verb::Change, Member)
         | (Resource::Objects, Verb::See | Verb::Change, Member | Operator)
+        | (Resource::ImageBytes(_) | Resource::SavedBytes(_), Verb::Change, Member | Operator)
         | (Resource::Machines, Verb::Discard, Operator)
         | (Resource::Machines, Verb::Attend | Verb::Discard, Member)
         | (
-            Resource::Site | Resource::Project(_) | Resource::Images(_) | Resource::Objects | Resource::Settings,
+            Resource::Site
+            | Resource::Project(_)
+            | Resource::Images(_)
+            | Resource::ImageBytes(_)
+            | Resource::SavedBytes(_)
+            | Resource::Objects
+            | Resource::Settings,
             Verb::Attend | Verb::Discard,
             Member | Operator,
         ) => false,
@@ -140,6 +156,7 @@ fn refusal(subject: &Subject, verb: Verb, resource: Resource<'_>) -> AppError {
         Resource::Images(_) => not_allowed("change images of this project"),
         Resource::MachineOf(_) => not_allowed("use a machine of another project's experiment"),
         Resource::Machines => not_allowed("register machines, or deal with those that no experiment has"),
+        Resource::ImageBytes(_) | Resource::SavedBytes(_) => AppError::not_found("this object"),
         Resource::Objects => not_allowed("put objects into the store"),
         Resource::Settings => not_allowed("deal with settings of the site"),
         Resource::Site => not_allowed("do this"),
@@ -204,6 +221,11 @@ mod tests {
             (Resource::Images(&own), "mloa", "mla", "a", "a"),
             (Resource::Images(&other), "oa", "a", "a", "a"),
             (Resource::Images(&system), "mloa", "a", "a", "a"),
+            (Resource::ImageBytes(&own), "mla", "a", "a", "a"),
+            (Resource::ImageBytes(&other), "a", "a", "a", "a"),
+            (Resource::ImageBytes(&system), "mloa", "a", "a", "a"),
+            (Resource::SavedBytes(own.id), "mla", "a", "a", "a"),
+            (Resource::SavedBytes(system.id), "a", "a", "a", "a"),
             (Resource::Objects, "a", "a", "a", "a"),
             (Resource::Settings, "oa", "a", "a", "a"),
         ];
@@ -219,7 +241,13 @@ mod tests {
     fn what_is_hidden_is_not_found() {
         let member = subject(UserRole::Member);
         let other = project(2, "other");
-        for hidden in [Resource::Project(other.id), Resource::Experiment(other.id), Resource::Images(&other)] {
+        for hidden in [
+            Resource::Project(other.id),
+            Resource::Experiment(other.id),
+            Resource::Images(&other),
+            Resource::ImageBytes(&other),
+            Resource::SavedBytes(other.id),
+        ] {
             let refusal = authorize(&member, Verb::Change, hidden).unwrap_err();
             assert_eq!(refusal.told().code, ErrorCode::NotFound, "{hidden:?}");
         }

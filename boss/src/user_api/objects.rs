@@ -1,22 +1,25 @@
-//! The bytes of images on their way into the store.
+//! The bytes of images on their way into the store, and out of it.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_LENGTH;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Response, StatusCode};
+use boss_db::objects::{self, Referrer};
 use futures_util::{Stream, StreamExt as _, stream};
 use sigs::{ByteLen, Digest};
 use tokio_util::io::StreamReader;
 
 use super::body::Segments;
 use crate::auth::Site;
-use crate::auth::authorize::{Resource, Verb, authorize};
+use crate::auth::authorize::{Proof, Resource, Subject, Verb, authorize};
 use crate::auth::extract::ApiUser;
 use crate::error::AppError;
-use crate::store::Put;
+use crate::serving;
+use crate::store::{Put, StoredObject};
 
 /// The most bytes of one object: an image of a disk of 16 TiB, stored raw.
 const MAX_OBJECT_BYTES: ByteLen = ByteLen::new(16 << 40);
@@ -56,6 +59,36 @@ pub async fn head(
         Some(_) => StatusCode::OK,
         None => StatusCode::NOT_FOUND,
     })
+}
+
+/// `GET objects/{digest}`, also in part: for whoever may read something that refers to the object. For others it is as
+/// one that does not exist.
+pub async fn get(
+    State(site): State<Site>,
+    user: ApiUser,
+    Segments(digest): Segments<Digest>,
+    headers: HeaderMap,
+) -> Result<Response<Body>, AppError> {
+    let missing = || AppError::not_found(format_args!("the object {digest}"));
+    may_read(&site, &user.subject, digest).await?.ok_or_else(missing)?;
+    let bytes = site.app.store.head(digest).await?.ok_or_else(missing)?;
+    let object = StoredObject { digest, bytes };
+    // The site's pace is for nodes; people's programs have limits of their own.
+    serving::answer(&*site.app.store, object, &headers, Arc::default()).await
+}
+
+async fn may_read(site: &Site, subject: &Subject, digest: Digest) -> Result<Option<Proof>, AppError> {
+    if let Ok(proof) = authorize(subject, Verb::See, Resource::Objects) {
+        return Ok(Some(proof));
+    }
+    let referrers = objects::referrers(&mut *site.app.pool.acquire().await?, digest).await?;
+    Ok(referrers.iter().find_map(|referrer| {
+        let resource = match referrer {
+            Referrer::Image(project) => Resource::ImageBytes(project),
+            Referrer::Saved(project) => Resource::SavedBytes(*project),
+        };
+        authorize(subject, Verb::See, resource).ok()
+    }))
 }
 
 fn unless_stalled(body: BodyDataStream) -> impl Stream<Item = io::Result<Bytes>> {

@@ -3,6 +3,7 @@
 //! A token file that `ebb login` writes names the boss it is for, and is never sent to another. A file with nothing
 //! but a token, made by hand, goes to whichever boss is named.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -56,6 +57,25 @@ impl Session {
 
     /// Returns a client that speaks for the user.
     pub(super) fn client(&self) -> Result<UserClient, Exit> {
+        self.reach().map(|(_, client)| client)
+    }
+
+    /// Returns the options that have another process reach the same boss as the same user, wherever it runs.
+    pub(super) fn options(&self) -> Vec<OsString> {
+        let mut options = Vec::new();
+        if let Some(server) = &self.server {
+            options.extend(["--server".into(), server.into()]);
+        }
+        if let Some(path) = &self.token_file {
+            // One that cannot be found is told by whoever looks for it.
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            options.extend(["--token-file".into(), path.into()]);
+        }
+        options
+    }
+
+    /// Returns the address of boss, and a client that speaks for the user there.
+    pub(super) fn reach(&self) -> Result<(String, UserClient), Exit> {
         let named = self.named_server()?;
         let path = self.token_path()?;
         let signed_out = |server: &str| {
@@ -78,7 +98,8 @@ impl Session {
                 (server, kept.token)
             }
         };
-        Ok(UserClient::new(&server, Some(&token))?)
+        let client = UserClient::new(&server, Some(&token))?;
+        Ok((server, client))
     }
 
     /// Keeps a token, readable by nobody else. Returns where.

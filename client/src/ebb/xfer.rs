@@ -1,9 +1,11 @@
 //! `ebb xfer`: copies files and directory trees such that a crash costs time and nothing else.
 //!
-//! The verbs are those of AXL. Nothing of it needs a boss: journals lie in a directory of the user.
+//! The verbs are those of AXL. Journals lie in a directory of the user; a boss is asked only for what it has.
 
 use std::path::PathBuf;
 
+use boss_api::ErrorCode;
+use boss_api::client::ClientError;
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
@@ -139,6 +141,12 @@ fn exit_of(error: &TransferError) -> Exit {
         TransferError::NoRoom { .. } => {
             exit.next("make room and resume it, or set another --reserve in a new transfer")
         }
+        TransferError::Boss { source, .. } if source.code() == Some(ErrorCode::NotSignedIn) => {
+            exit.next("sign in with `ebb login`, then resume it")
+        }
+        TransferError::Boss { source, .. } if matches!(**source, ClientError::Unreachable { .. }) => {
+            exit.next("look whether boss runs there, then resume it: what arrived is not fetched again")
+        }
         _ => exit,
     }
 }
@@ -158,11 +166,15 @@ fn code_of(error: &TransferError) -> Code {
             JournalError::Corrupt { .. } => Code::Verification,
             JournalError::Poisoned { .. } | JournalError::TooLong { .. } => Code::Failed,
         },
-        TransferError::Impossible { .. } | TransferError::WrongContent { .. } => Code::Verification,
+        TransferError::Impossible { .. } | TransferError::WrongContent { .. } | TransferError::WrongObject { .. } => {
+            Code::Verification
+        }
+        TransferError::Boss { source, .. } => Code::of(source),
+        TransferError::NoBoss { .. } => Code::NotAllowed,
         TransferError::Io { source, .. } => of_io(source),
         TransferError::NoRoom { .. } => Code::NoSpace,
         TransferError::WrongPhase { .. } => Code::WrongState,
-        TransferError::Twice { .. } => Code::Usage,
+        TransferError::Twice { .. } | TransferError::NotReleasable { .. } => Code::Usage,
         TransferError::Stopped => Code::Interrupted,
         TransferError::Lost { .. } | TransferError::Defect { .. } => Code::Failed,
     }

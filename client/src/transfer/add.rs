@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::record::{Addition, ItemKind, RawPath, Record};
+use super::place::{Object, Place};
+use super::record::{Addition, ItemKind, Record};
 use super::{Phase, Transfer, TransferError, source};
 
 /// How many items a transfer has at most.
@@ -20,26 +21,53 @@ impl Transfer {
     /// [`TransferError::WrongPhase`] once it was dispatched; [`TransferError::Twice`]; [`TransferError::Io`] with the path
     /// that cannot be added. Nothing was added then.
     pub fn add(&mut self, source: &Path, destination: &Path) -> Result<(), TransferError> {
-        let state = &self.desk.state;
-        if state.phase != Phase::Created {
-            return Err(TransferError::WrongPhase { id: state.id, why: "was dispatched: nothing can be added" });
-        }
+        self.still_created()?;
         let (source, destination) = (absolute(source)?, absolute(destination)?);
         if destination.starts_with(&source) {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "it lies in what is copied");
             return Err(TransferError::Io { action: "copy to", path: destination, source: error });
         }
         let mut found = Vec::new();
-        let room = MAX_ITEMS.saturating_sub(state.items.len());
+        let room = MAX_ITEMS.saturating_sub(self.desk.state.items.len());
         source::walk(&source, &destination, &mut |source, destination, kind| {
             if found.len() >= room {
-                let reason = format!("a transfer has at most {MAX_ITEMS} items");
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+                return Err(no_more());
             }
-            found.push(Addition { source: RawPath::from(source), destination: RawPath::from(destination), kind });
+            found.push(Addition { source: source.into(), destination: destination.into(), kind });
             Ok(())
         })
         .map_err(|(path, source)| TransferError::Io { action: "add", path, source })?;
+        self.note(found)
+    }
+
+    /// Adds an object of a boss, to be fetched. Nothing is asked for yet.
+    ///
+    /// # Errors
+    /// As [`Transfer::add`]; [`TransferError::NotReleasable`].
+    pub fn add_object(&mut self, object: Object, destination: &Path) -> Result<(), TransferError> {
+        self.still_created()?;
+        let (source, destination) = (Place::Object(object), absolute(destination)?);
+        if self.desk.state.options.release_sources {
+            return Err(TransferError::NotReleasable { place: source });
+        }
+        if self.desk.state.items.len() >= MAX_ITEMS {
+            return Err(too_many(&destination));
+        }
+        self.note(vec![Addition { source, destination: destination.into(), kind: ItemKind::File }])
+    }
+
+    fn still_created(&self) -> Result<(), TransferError> {
+        let state = &self.desk.state;
+        match state.phase {
+            Phase::Created => Ok(()),
+            Phase::Dispatched | Phase::Committed | Phase::Closed => {
+                Err(TransferError::WrongPhase { id: state.id, why: "was dispatched: nothing can be added" })
+            }
+        }
+    }
+
+    /// Records what is new of this, in pieces that fit into records.
+    fn note(&mut self, found: Vec<Addition>) -> Result<(), TransferError> {
         let mut fresh = self.without_known(found)?.into_iter().peekable();
         while fresh.peek().is_some() {
             let mut bytes = 0;
@@ -56,12 +84,11 @@ impl Transfer {
     /// Leaves out what was added before; two things under one name are refused.
     fn without_known(&self, found: Vec<Addition>) -> Result<Vec<Addition>, TransferError> {
         let items = self.desk.state.items.iter();
-        let mut known: HashMap<PathBuf, (PathBuf, ItemKind)> = items
-            .map(|item| (item.destination.as_path().to_owned(), (item.source.as_path().to_owned(), item.kind)))
-            .collect();
+        let mut known: HashMap<Place, (Place, ItemKind)> =
+            items.map(|item| (item.destination.clone(), (item.source.clone(), item.kind))).collect();
         let mut fresh = Vec::new();
         for item in found {
-            let (source, destination) = (item.source.as_path().to_owned(), item.destination.as_path().to_owned());
+            let (source, destination) = (item.source.clone(), item.destination.clone());
             match known.get(&destination) {
                 None => {
                     known.insert(destination, (source, item.kind));
@@ -69,7 +96,8 @@ impl Transfer {
                 }
                 Some((first, kind)) if *first == source && *kind == item.kind => {}
                 Some((first, _)) => {
-                    return Err(TransferError::Twice { destination, first: first.clone(), second: source });
+                    let [destination, first, second] = [&destination, first, &source].map(Place::to_string);
+                    return Err(TransferError::Twice { destination, first, second });
                 }
             }
         }
@@ -78,7 +106,15 @@ impl Transfer {
 }
 
 fn size_of(item: &Addition) -> usize {
-    item.source.as_path().as_os_str().len() + item.destination.as_path().as_os_str().len()
+    [&item.source, &item.destination].map(|place| place.to_string().len()).iter().sum()
+}
+
+fn no_more() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("a transfer has at most {MAX_ITEMS} items"))
+}
+
+fn too_many(path: &Path) -> TransferError {
+    TransferError::Io { action: "add", path: path.to_owned(), source: no_more() }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, TransferError> {

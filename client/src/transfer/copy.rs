@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 
+use boss_api::client::ClientError;
 use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
-use sigs::{ByteLen, Digest};
+use sigs::{ByteLen, ByteOffset, ByteRange, Digest};
 
+use super::boss::{Line, Unanswered};
 use super::limit::Pace;
 use super::stop::{Stop, Stopped};
 
@@ -20,6 +22,8 @@ pub(super) const BATCH_CHUNKS: usize = 16;
 pub(super) enum CopyError<E = std::convert::Infallible> {
     /// What is read cannot be read.
     Read(io::Error),
+    /// The boss that has it does not give it.
+    Boss(Box<ClientError>),
     /// The target cannot be written or flushed.
     Write(io::Error),
     /// What is durable could not be recorded.
@@ -31,6 +35,39 @@ pub(super) enum CopyError<E = std::convert::Infallible> {
 impl<E> From<Stopped> for CopyError<E> {
     fn from(Stopped: Stopped) -> Self {
         Self::Stopped
+    }
+}
+
+impl<E> From<Unanswered> for CopyError<E> {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::Refused(error) => Self::Boss(error),
+            Unanswered::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// Where chunks come from, one after the other.
+pub(super) enum Chunks<'a> {
+    /// A file, from where it is.
+    File(&'a mut File),
+    /// An object of a boss, of so many bytes, from this place on.
+    Object(&'a Line, Digest, ByteLen, ByteOffset),
+}
+
+impl Chunks<'_> {
+    /// Reads up to a chunk; less only at the end.
+    fn next<E>(&mut self, buffer: &mut Vec<u8>, stop: &Stop<'_>) -> Result<(), CopyError<E>> {
+        match self {
+            Self::File(file) => read_chunk(file, buffer, stop),
+            Self::Object(line, object, size, at) => {
+                let left = size.get().saturating_sub(at.get()).min(CHUNK_BYTES);
+                let part = ByteRange { start: *at, len: ByteLen::new(left) };
+                *buffer = if left == 0 { Vec::new() } else { line.part(*object, *size, part, stop)? };
+                *at = ByteOffset::new(at.get().saturating_add(left));
+                Ok(())
+            }
+        }
     }
 }
 
@@ -70,6 +107,15 @@ pub(super) fn good_prefix(
 
 /// Returns the digest of a whole file, read from its medium.
 pub(super) fn digest_on_medium(file: &mut File, stop: &Stop<'_>) -> Result<(Digest, ByteLen), CopyError> {
+    read_through(file, stop, |_| {})
+}
+
+/// Returns the digest of a whole file, read from its medium, and shows each chunk of it to `look`.
+pub(super) fn read_through(
+    file: &mut File,
+    stop: &Stop<'_>,
+    mut look: impl FnMut(&[u8]),
+) -> Result<(Digest, ByteLen), CopyError> {
     rewind_to_medium(file)?;
     let (mut chunks, mut len, mut buffer) = (Vec::new(), 0_u64, Vec::new());
     loop {
@@ -79,6 +125,7 @@ pub(super) fn digest_on_medium(file: &mut File, stop: &Stop<'_>) -> Result<(Dige
         }
         len = len.saturating_add(ByteLen::of(&buffer).get());
         chunks.push(Digest::of(&buffer));
+        look(&buffer);
     }
 }
 
@@ -94,25 +141,24 @@ fn rewind_to_medium(file: &mut File) -> Result<(), CopyError> {
 /// Returns the digests of all chunks.
 ///
 /// # Errors
-/// [`CopyError`] by which of the two files failed, or that of `recorded`.
+/// [`CopyError`] by which of the two failed, or that of `recorded`.
 pub(super) fn copy<E>(
-    source: &mut File,
+    mut source: Chunks<'_>,
     target: &File,
     mut done: Vec<Digest>,
     start: ByteLen,
     (pace, stop): (&Pace, &Stop<'_>),
     mut recorded: impl FnMut(u32, &[Digest]) -> Result<(), E>,
 ) -> Result<Vec<Digest>, CopyError<E>> {
-    source.seek(SeekFrom::Start(start.get())).map_err(CopyError::Read)?;
     let (mut recorded_until, mut at, mut buffer) = (done.len(), start.get(), Vec::new());
     loop {
-        let moved = move_chunk(source, (target, at), &mut buffer, (pace, stop));
+        let moved = move_chunk(&mut source, (target, at), &mut buffer, (pace, stop));
         if let Ok(Some(digest)) = moved {
             done.push(digest);
             at = at.saturating_add(ByteLen::of(&buffer).get());
         }
         // An error of the target leaves nothing that can be made durable.
-        let end = matches!(moved, Ok(None) | Err(CopyError::Stopped | CopyError::Read(_)));
+        let end = matches!(moved, Ok(None) | Err(CopyError::Stopped | CopyError::Read(_) | CopyError::Boss(_)));
         let fresh = &done[recorded_until..];
         // At the end also when nothing is fresh: that nothing follows the chunks is to be durable, too.
         if end || fresh.len() >= BATCH_CHUNKS {
@@ -130,12 +176,12 @@ pub(super) fn copy<E>(
 
 /// Copies one chunk and returns its digest, or nothing at the end of the source.
 fn move_chunk<E>(
-    source: &mut File,
+    source: &mut Chunks<'_>,
     (target, at): (&File, u64),
     buffer: &mut Vec<u8>,
     (pace, stop): (&Pace, &Stop<'_>),
 ) -> Result<Option<Digest>, CopyError<E>> {
-    read_chunk(source, buffer, stop)?;
+    source.next(buffer, stop)?;
     if buffer.is_empty() {
         return Ok(None);
     }

@@ -12,10 +12,11 @@ use std::sync::atomic::AtomicBool;
 
 use uuid::Uuid;
 
-use super::journal::{Journal, folder_of};
+use super::journal::Journal;
+use super::place::Place;
 use super::record::ItemKind;
 use super::recover::{Action, Loss, decide};
-use super::run::{failed, look, temporary_name};
+use super::run::{failed, look};
 use super::shelf::id_of;
 use super::state::{Item, Phase, State};
 use super::stop::Stop;
@@ -49,7 +50,7 @@ pub enum Finding {
         /// How it stands.
         standing: Standing,
         /// What, and why.
-        losses: Vec<(PathBuf, Loss)>,
+        losses: Vec<(Place, Loss)>,
     },
     /// A file that nobody needs.
     Leftover {
@@ -137,8 +138,7 @@ impl Shelf {
         let standing = Standing::of(&state, false);
         let (mut plan, mut losses) = (BTreeMap::new(), Vec::new());
         for (number, item) in (0..).zip(&state.items) {
-            let temporary = folder_of(item.destination.as_path()).join(temporary_name(id, number));
-            match foresee(item, &temporary, &Stop::by(stop))? {
+            match foresee(item, (id, number), &Stop::by(stop))? {
                 Action::Fail(loss) => losses.push((loss.place(item), loss)),
                 action => *plan.entry(word(action)).or_default() += 1,
             }
@@ -153,19 +153,18 @@ impl Shelf {
 }
 
 /// Returns what the next attempt would do with an item.
-fn foresee(item: &Item, temporary: &Path, stop: &Stop<'_>) -> Result<Action, TransferError> {
+fn foresee(item: &Item, (id, number): (Uuid, u32), stop: &Stop<'_>) -> Result<Action, TransferError> {
     if item.kind == ItemKind::File {
-        return Ok(decide(&item.progress, look(item, temporary, stop)?));
+        return Ok(decide(&item.progress, look(item, (id, number), stop)?));
     }
-    if item.arrived() {
+    let (false, Some(source), Some(destination)) = (item.arrived(), item.source.path(), item.destination.path()) else {
         return Ok(Action::Nothing);
-    }
+    };
     let at = |path: &Path| match fs::symlink_metadata(path) {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("look at", path)(error)),
     };
-    let (source, destination) = (item.source.as_path(), item.destination.as_path());
     let fits = match (at(destination)?, item.kind) {
         (None, _) => true,
         (Some(found), ItemKind::Link) => {
@@ -195,7 +194,7 @@ const fn word(action: Action) -> &'static str {
 /// Returns what a transfer has under temporary names.
 fn temporaries(state: &State) -> Vec<PathBuf> {
     let all = (0..).zip(&state.items);
-    let paths = all.map(|(number, item)| folder_of(item.destination.as_path()).join(temporary_name(state.id, number)));
+    let paths = all.filter_map(|(number, item)| item.temporary(state.id, number));
     paths.filter(|path| path.symlink_metadata().is_ok()).collect()
 }
 

@@ -351,20 +351,29 @@ mod tests {
         assert!(matches!(journal.append(&Record::Closed).unwrap_err(), JournalError::Poisoned { .. }));
     }
 
-    /// Made by another program (Python's `zlib` and `json`) from the layout in `docs/formats/journal.md`.
-    const GOLDEN: &[u8] = include_bytes!("../../../docs/formats/golden/transfer.journal");
+    /// Made by another program (Python's `zlib` and `json`) from the layout in `docs/formats/journal.md`: how many records
+    /// each has, and how many attempts they tell of.
+    const GOLDEN: [(&[u8], usize, u32); 2] = [
+        (include_bytes!("../../../docs/formats/golden/transfer.journal"), 25, 3),
+        (include_bytes!("../../../docs/formats/golden/v2-transfer.journal"), 20, 2),
+    ];
 
     #[test]
-    fn the_golden_journal_is_understood_and_written_the_same() {
+    fn golden_journals_are_understood_and_written_the_same() {
         let folder = tempfile::tempdir().unwrap();
-        let (golden, ours) = (folder.path().join("golden.journal"), folder.path().join("ours.journal"));
-        std::fs::write(&golden, GOLDEN).unwrap();
-        let records = Journal::peek(&golden).unwrap();
-        assert_eq!(records.len(), 25);
-        let state = crate::transfer::State::of(&records).unwrap();
-        assert_eq!((state.phase, state.attempt), (crate::transfer::Phase::Closed, 3));
-        let mut journal = Journal::create(&ours, &records[0]).unwrap();
-        records[1..].iter().for_each(|record| journal.append(record).unwrap());
-        assert!(std::fs::read(&ours).unwrap() == GOLDEN);
+        for (number, (bytes, count, attempts)) in GOLDEN.into_iter().enumerate() {
+            let path = |name: &str| folder.path().join(format!("{name}-{number}.journal"));
+            let (golden, ours) = (path("golden"), path("ours"));
+            std::fs::write(&golden, bytes).unwrap();
+            let records = Journal::peek(&golden).unwrap();
+            assert_eq!(records.len(), count);
+            let state = crate::transfer::State::of(&records).unwrap();
+            assert_eq!((state.phase, state.attempt), (crate::transfer::Phase::Closed, attempts));
+            let mut journal = Journal::create(&ours, &records[0]).unwrap();
+            records[1..].iter().for_each(|record| journal.append(record).unwrap());
+            let written = std::fs::read(&ours).unwrap();
+            assert!(written[HEADER.len()..] == bytes[HEADER.len()..]);
+            assert!(written[..HEADER.len()] == HEADER);
+        }
     }
 }

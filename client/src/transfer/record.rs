@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use sigs::{ByteLen, Digest};
 
 use super::limit::Rate;
+use super::place::Place;
 use super::room::Reserve;
 
 /// A path as its bytes in hexadecimal: names of files need not be text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RawPath(PathBuf);
 
@@ -50,7 +51,7 @@ impl TryFrom<String> for RawPath {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ItemKind {
-    /// A regular file.
+    /// A regular file, or an object of a boss.
     File,
     /// A directory by itself; what is in it are items of their own.
     Directory,
@@ -63,9 +64,9 @@ pub enum ItemKind {
 #[serde(deny_unknown_fields)]
 pub struct Addition {
     /// Where it is.
-    pub source: RawPath,
+    pub source: Place,
     /// Where it goes.
-    pub destination: RawPath,
+    pub destination: Place,
     /// What it is.
     pub kind: ItemKind,
 }
@@ -152,6 +153,13 @@ pub enum Record {
         seal: Seal,
         /// What it has besides its content.
         metadata: Metadata,
+    },
+    /// How large the object of a boss is that is fetched; besides that it is sealed by its digest.
+    Measured {
+        /// Which item.
+        item: u32,
+        /// Its size.
+        bytes: ByteLen,
     },
     /// The copying begins.
     Dispatched {

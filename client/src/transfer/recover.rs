@@ -2,14 +2,14 @@
 //! are its rows, and `docs/transfers.md` prints it.
 
 use std::fmt;
-use std::path::PathBuf;
 
+use super::place::Place;
 use super::state::{Item, Progress};
 
 /// What is found of the source of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Its seal is that of the journal, or there is none yet.
+    /// Its seal is that of the journal, or there is none yet. An object of a boss is always that.
     Same,
     /// It is another file, or has changed.
     Changed,
@@ -85,10 +85,10 @@ impl fmt::Display for Loss {
 
 impl Loss {
     /// Returns what of an item it is about.
-    pub fn place(self, item: &Item) -> PathBuf {
+    pub fn place(self, item: &Item) -> Place {
         match self {
-            Self::InTheWay => item.destination.as_path().to_owned(),
-            Self::SourceChanged | Self::SourceGone => item.source.as_path().to_owned(),
+            Self::InTheWay => item.destination.clone(),
+            Self::SourceChanged | Self::SourceGone => item.source.clone(),
         }
     }
 }

@@ -31,13 +31,13 @@ impl Attempt<'_> {
         // Directories after what is in them.
         for number in (0..count).rev() {
             let Some(item) = self.item(number) else { continue };
-            let (Progress::Renamed { digest }, Some((seal, _))) = (&item.progress, &item.sealed) else { continue };
+            let (Progress::Renamed { digest }, Some(seal)) = (&item.progress, item.seal()) else { continue };
+            let Some(path) = item.source.path() else { continue };
             self.stop.check()?;
-            let path = item.source.as_path();
             match source::seal(path) {
                 Ok(found) => {
-                    if !self.is_still(&names, &item, (*seal, *digest), found)? {
-                        return Err(TransferError::Lost { item: path.to_owned(), loss: Loss::SourceChanged });
+                    if !self.is_still(&names, (&item, path), (*seal, *digest), found)? {
+                        return Err(TransferError::Lost { item: path.into(), loss: Loss::SourceChanged });
                     }
                     remove(path, item.kind).map_err(failed("remove", path))?;
                     sync_directory(folder_of(path))?;
@@ -56,7 +56,7 @@ impl Attempt<'_> {
     fn is_still(
         &self,
         names: &Names,
-        item: &Item,
+        (item, path): (&Item, &Path),
         (seal, digest): (Seal, Option<Digest>),
         found: Seal,
     ) -> Result<bool, TransferError> {
@@ -69,7 +69,6 @@ impl Attempt<'_> {
             return Ok(found == seal);
         }
         let Some(digest) = digest else { return Ok(true) };
-        let path = item.source.as_path();
         let opened = OpenOptions::new().read(true).custom_flags(no_follow()).open(path);
         let mut file = opened.map_err(failed("open", path))?;
         let now = digest_on_medium(&mut file, &self.stop).map_err(unreadable("read", path))?;
@@ -82,7 +81,7 @@ type Names = HashMap<(u64, u64), usize>;
 
 fn names_of(items: &[Item]) -> Names {
     let mut names = Names::new();
-    for (seal, _) in items.iter().filter_map(|item| item.sealed.as_ref()) {
+    for seal in items.iter().filter_map(Item::seal) {
         *names.entry((seal.device, seal.inode)).or_default() += 1;
     }
     names

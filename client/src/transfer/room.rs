@@ -15,7 +15,6 @@ use sigs::ByteLen;
 use super::TransferError;
 use super::journal::folder_of;
 use super::record::ItemKind;
-use super::run::temporary_name;
 use super::state::State;
 
 /// What is left free on a file system.
@@ -104,13 +103,12 @@ pub(super) fn admit_all(state: &State) -> Result<(), TransferError> {
         if item.kind != ItemKind::File || item.arrived() {
             continue;
         }
-        let folder = folder_of(item.destination.as_path());
-        let size = match &item.sealed {
-            Some((seal, _)) => seal.size.get(),
-            // A source that is gone takes no room; it is an error of its own, later.
-            None => fs::symlink_metadata(item.source.as_path()).map_or(0, |found| found.len()),
+        let (Some(path), Some(temporary)) = (item.destination.path(), item.temporary(state.id, number)) else {
+            continue;
         };
-        let there = allocated(&folder.join(temporary_name(state.id, number)));
+        let folder = folder_of(path);
+        let size = item.sealed.as_ref().map_or_else(|| item.size_now(), |sealed| sealed.size().get());
+        let there = allocated(&temporary);
         let (existing, device) = match folders.get(folder) {
             Some(known) => known.clone(),
             None => {

@@ -3,24 +3,26 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use sigs::Digest;
+use sigs::{ByteLen, Digest};
 
 use super::TransferError;
-use super::copy::{CopyError, copy, digest_of, digest_on_medium, good_prefix};
+use super::boss::Line;
+use super::copy::{CopyError, copy, digest_of, digest_on_medium, good_prefix, read_through};
 use super::journal::{Journal, JournalError, folder_of};
 use super::limit::Pace;
-use super::record::{ItemKind, Metadata, Options, Record, Seal};
+use super::origin::{Origin, Whole, refused, unread};
+use super::record::{ItemKind, Options, Record};
 use super::recover::{Action, Destination, Found, Loss, Source, decide};
 use super::room;
 use super::source;
-use super::state::{Item, Progress, State};
+use super::state::{Item, Progress, Sealed, State};
 use super::stop::{Stop, Stopped};
 
 /// The journal and what it adds up to.
@@ -44,20 +46,22 @@ pub(super) struct Attempt<'a> {
     desk: Mutex<&'a mut Desk>,
     pub(super) stop: Stop<'a>,
     pace: Pace,
+    pub(super) line: Option<&'a Line>,
     options: Options,
     id: uuid::Uuid,
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(desk: &'a mut Desk, stop: &'a AtomicBool) -> Self {
+    pub(super) fn new(desk: &'a mut Desk, line: Option<&'a Line>, stop: &'a AtomicBool) -> Self {
         let (options, id) = (desk.state.options, desk.state.id);
         let stop = Stop::new(stop, desk.journal.path(), desk.state.attempt);
-        Self { desk: Mutex::new(desk), stop, pace: Pace::new(options.limit), options, id }
+        Self { desk: Mutex::new(desk), stop, pace: Pace::new(options.limit), line, options, id }
     }
 
     /// Does everything that is left to do.
     pub(super) fn run(&self) -> Result<(), TransferError> {
         let count = self.desk().state.items.len();
+        self.measure(count)?;
         room::admit_all(&self.desk().state)?;
         // Directories first, parents before what is in them; usable for us whatever their mode will be.
         self.each(count, ItemKind::Directory, |number, item| self.make_directory(number, item))?;
@@ -91,7 +95,7 @@ impl<'a> Attempt<'a> {
         self.desk().state.items.get(number).cloned()
     }
 
-    fn each(
+    pub(super) fn each(
         &self,
         count: usize,
         kind: ItemKind,
@@ -140,7 +144,7 @@ impl<'a> Attempt<'a> {
         if item.arrived() {
             return Ok(());
         }
-        let path = item.destination.as_path();
+        let Some(path) = item.destination.path() else { return Ok(()) };
         if item.progress == Progress::Added {
             self.seal(number, item)?;
         }
@@ -154,8 +158,10 @@ impl<'a> Attempt<'a> {
 
     fn finish_directory(&self, number: usize) -> Result<(), TransferError> {
         let Some(item) = self.item(number).filter(|item| item.kind == ItemKind::Directory) else { return Ok(()) };
-        let (Progress::Sealed { .. }, Some((_, metadata))) = (&item.progress, &item.sealed) else { return Ok(()) };
-        let path = item.destination.as_path();
+        let (Progress::Sealed { .. }, Some(Sealed::Local(_, metadata))) = (&item.progress, &item.sealed) else {
+            return Ok(());
+        };
+        let Some(path) = item.destination.path() else { return Ok(()) };
         let directory = File::open(path).map_err(failed("open the directory", path))?;
         source::apply(&directory, metadata).map_err(failed("set the metadata of", path))?;
         directory.sync_all().map_err(failed("flush", path))?;
@@ -166,7 +172,7 @@ impl<'a> Attempt<'a> {
         if item.arrived() {
             return Ok(());
         }
-        let (from, path) = (item.source.as_path(), item.destination.as_path());
+        let (Some(from), Some(path)) = (item.source.path(), item.destination.path()) else { return Ok(()) };
         if item.progress == Progress::Added {
             self.seal(number, item)?;
         }
@@ -183,18 +189,17 @@ impl<'a> Attempt<'a> {
         self.record(&Record::Renamed { item: number })
     }
 
-    /// Records what the source is.
-    fn seal(&self, number: u32, item: &Item) -> Result<(Seal, Metadata), TransferError> {
-        let path = item.source.as_path();
+    /// Records what a source on this machine is. Objects were measured before anything else was done.
+    fn seal(&self, number: u32, item: &Item) -> Result<(), TransferError> {
+        let Some(path) = item.source.path() else { return Ok(()) };
         let seal = source::seal(path).map_err(failed("look at", path))?;
         let metadata = source::metadata(path).map_err(failed("read the metadata of", path))?;
-        self.record(&Record::Sealed { item: number, seal, metadata: metadata.clone() })?;
-        Ok((seal, metadata))
+        self.record(&Record::Sealed { item: number, seal, metadata })
     }
 
     fn transfer_file(&self, number: u32, item: &Item) -> Result<(), TransferError> {
-        let temporary = self.temporary(number, item);
-        let found = look(item, &temporary, &self.stop)?;
+        let Some(temporary) = item.temporary(self.id, number) else { return Ok(()) };
+        let found = look(item, (self.id, number), &self.stop)?;
         match decide(&item.progress, found) {
             Action::Nothing => Ok(()),
             Action::Begin => {
@@ -206,7 +211,10 @@ impl<'a> Attempt<'a> {
                 self.copy_file(number, &temporary, chunks)
             }
             Action::StartOver => {
-                self.record(&Record::Discarded { item: number })?;
+                // Where nothing was copied there is nothing to take back.
+                if item.progress != (Progress::Sealed { chunks: Vec::new() }) {
+                    self.record(&Record::Discarded { item: number })?;
+                }
                 self.copy_file(number, &temporary, &[])
             }
             Action::Finish => self.finish_file(number, &temporary),
@@ -220,52 +228,39 @@ impl<'a> Attempt<'a> {
     }
 
     fn name_is_there(&self, number: u32, item: &Item) -> Result<(), TransferError> {
-        sync_directory(folder_of(item.destination.as_path()))?;
+        item.destination.path().map_or(Ok(()), |path| sync_directory(folder_of(path)))?;
         self.record(&Record::Renamed { item: number })
-    }
-
-    /// The name of a file that is not whole: beside its final one, so that a rename is enough.
-    fn temporary(&self, number: u32, item: &Item) -> PathBuf {
-        folder_of(item.destination.as_path()).join(temporary_name(self.id, number))
     }
 
     /// Copies what the good chunks of a temporary file lack, and finishes it.
     fn copy_file(&self, number: u32, temporary: &Path, chunks: &[Digest]) -> Result<(), TransferError> {
         let place = usize::try_from(number).unwrap_or(usize::MAX);
-        let Some(Item { source: from, sealed: Some((seal, _)), .. }) = self.item(place) else { return Ok(()) };
-        let from = from.as_path();
-        let open_source = OpenOptions::new().read(true).custom_flags(no_follow()).open(from);
-        let mut source_file = open_source.map_err(failed("open", from))?;
+        let Some(item) = self.item(place) else { return Ok(()) };
+        let Some(mut origin) = Origin::open(&item, self.line)? else { return Ok(()) };
+        let size = item.sealed.as_ref().map_or(ByteLen::ZERO, Sealed::size);
         let mut target = OpenOptions::new();
         target.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow());
         let mut target = target.open(temporary).map_err(failed("open", temporary))?;
-        let check_seal = |file: &File| {
-            let found = file.metadata().map(|found| source::seal_of(&found)).map_err(failed("look at", from))?;
-            let loss = Loss::SourceChanged;
-            if found == seal { Ok(()) } else { Err(TransferError::Lost { item: from.to_owned(), loss }) }
-        };
-        check_seal(&source_file)?;
+        origin.check()?;
         let read_back = good_prefix(&mut target, chunks, &self.stop).map_err(unreadable("read back", temporary))?;
         let (good, start) = read_back;
         // What is there must be of this source, not only of this journal.
-        let same = good_prefix(&mut source_file, &chunks[..good], &self.stop).map_err(unreadable("read", from))?;
-        if same != read_back {
-            return Err(TransferError::Lost { item: from.to_owned(), loss: Loss::SourceChanged });
-        }
+        origin.begins_with(&chunks[..good], start, &self.stop)?;
         // First what is not believed goes: cutting it later would give the room back.
         target.set_len(start.get()).map_err(failed("cut", temporary))?;
-        room::take(&target, temporary, seal.size, start, self.options.reserve)?;
+        room::take(&target, temporary, size, start, self.options.reserve)?;
         let (chunks, means) = (chunks[..good].to_vec(), (&self.pace, &self.stop));
-        let done = copy(&mut source_file, &target, chunks, start, means, |first, fresh| {
+        let done = copy(origin.chunks(start)?, &target, chunks, start, means, |first, fresh| {
             self.record(&Record::Chunks { item: number, first, digests: fresh.to_vec() })
         });
         let done = done.map_err(|error| match error {
-            CopyError::Read(source) => failed("read", from)(source),
+            CopyError::Read(source) => unread(&item)(source),
+            CopyError::Boss(error) => refused("fetch", &item.source)(error),
             CopyError::Write(source) => failed("write", temporary)(source),
             CopyError::Record(error) => error,
             CopyError::Stopped => TransferError::Stopped,
         })?;
-        check_seal(&source_file)?;
+        origin.check()?;
         // The name of the temporary file is durable before anything says that its content is.
         sync_directory(folder_of(temporary))?;
         self.record(&Record::DataComplete { item: number, digest: digest_of(&done) })?;
@@ -276,13 +271,21 @@ impl<'a> Attempt<'a> {
     fn finish_file(&self, number: u32, temporary: &Path) -> Result<(), TransferError> {
         let place = usize::try_from(number).unwrap_or(usize::MAX);
         let Some(item) = self.item(place) else { return Ok(()) };
-        let (digest, Some((seal, metadata))) = (digest_in(&item.progress), &item.sealed) else { return Ok(()) };
+        let (digest, Some(sealed)) = (digest_in(&item.progress), &item.sealed) else { return Ok(()) };
+        let Some(destination) = item.destination.path() else { return Ok(()) };
         let mut file = open_complete(temporary).map_err(failed("open", temporary))?;
-        let found = digest_on_medium(&mut file, &self.stop).map_err(unreadable("read back", temporary))?;
-        if digest.map(|digest| (digest, seal.size)) != Some(found) {
+        let mut whole = Whole::of(&item);
+        let found = read_through(&mut file, &self.stop, |chunk| whole.add(chunk));
+        let found = found.map_err(unreadable("read back", temporary))?;
+        if digest.map(|digest| (digest, sealed.size())) != Some(found) {
             // It is not what was sent. The next attempt begins again.
             self.record(&Record::Discarded { item: number })?;
             return Err(TransferError::WrongContent { path: temporary.to_owned() });
+        }
+        if !whole.arrived() {
+            // It is what was sent, and that was something else.
+            self.record(&Record::Discarded { item: number })?;
+            return Err(TransferError::WrongObject { place: item.source });
         }
         if matches!(item.progress, Progress::DataComplete { .. }) {
             self.record(&Record::Verified { item: number })?;
@@ -290,20 +293,17 @@ impl<'a> Attempt<'a> {
         if !matches!(item.progress, Progress::Finalizing { .. }) {
             self.record(&Record::Finalizing { item: number })?;
         }
-        source::apply(&file, metadata).map_err(failed("set the metadata of", temporary))?;
+        // An object has nothing besides its content: the file stays its owner's alone.
+        if let Sealed::Local(_, metadata) = sealed {
+            source::apply(&file, metadata).map_err(failed("set the metadata of", temporary))?;
+        }
         file.sync_all().map_err(failed("flush", temporary))?;
-        let destination = item.destination.as_path();
         renameat_with(CWD, temporary, CWD, destination, RenameFlags::NOREPLACE).map_err(|error| match error {
-            Errno::EXIST => TransferError::Lost { item: destination.to_owned(), loss: Loss::InTheWay },
+            Errno::EXIST => TransferError::Lost { item: destination.into(), loss: Loss::InTheWay },
             other => failed("give its name to", destination)(other.into()),
         })?;
         self.name_is_there(number, &item)
     }
-}
-
-/// Returns the name of the temporary file of an item.
-pub(super) fn temporary_name(id: uuid::Uuid, number: u32) -> String {
-    format!(".ebb-{id}-{number}.partial")
 }
 
 fn digest_in(progress: &Progress) -> Option<Digest> {
@@ -316,13 +316,18 @@ fn digest_in(progress: &Progress) -> Option<Digest> {
 }
 
 /// Finds out what is on disk of an item.
-pub(super) fn look(item: &Item, temporary: &Path, stop: &Stop<'_>) -> Result<Found, TransferError> {
-    let (from, path) = (item.source.as_path(), item.destination.as_path());
-    let source = match (source::seal(from), &item.sealed) {
-        (Ok(found), Some((seal, _))) if found != *seal => Source::Changed,
-        (Ok(_), _) => Source::Same,
-        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => Source::Gone,
-        (Err(error), _) => return Err(failed("look at", from)(error)),
+pub(super) fn look(item: &Item, (id, number): (uuid::Uuid, u32), stop: &Stop<'_>) -> Result<Found, TransferError> {
+    let source = match item.source.path() {
+        None => Source::Same,
+        Some(from) => match (source::seal(from), item.seal()) {
+            (Ok(found), Some(seal)) if found != *seal => Source::Changed,
+            (Ok(_), _) => Source::Same,
+            (Err(error), _) if error.kind() == io::ErrorKind::NotFound => Source::Gone,
+            (Err(error), _) => return Err(failed("look at", from)(error)),
+        },
+    };
+    let (Some(path), Some(temporary)) = (item.destination.path(), item.temporary(id, number)) else {
+        return Ok(Found { source, temporary: false, destination: Destination::Absent });
     };
     let exists = |path: &Path| match fs::symlink_metadata(path) {
         Ok(found) => Ok(Some(found)),
@@ -338,7 +343,7 @@ pub(super) fn look(item: &Item, temporary: &Path, stop: &Stop<'_>) -> Result<Fou
         }
         Some(_) => Destination::Foreign,
     };
-    Ok(Found { source, temporary: exists(temporary)?.is_some(), destination })
+    Ok(Found { source, temporary: exists(&temporary)?.is_some(), destination })
 }
 
 /// Opens a temporary file that may have its final mode by now, which may keep even us out.
@@ -373,6 +378,8 @@ pub(super) fn unreadable(action: &'static str, path: &Path) -> impl Fn(CopyError
     move |error| match error {
         CopyError::Read(source) | CopyError::Write(source) => failed(action, path)(source),
         CopyError::Record(never) => match never {},
+        // No boss is asked for what is on this machine.
+        CopyError::Boss(error) => TransferError::Defect { record: error.to_string() },
         CopyError::Stopped => TransferError::Stopped,
     }
 }

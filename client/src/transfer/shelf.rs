@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::journal::{Journal, JournalError, folder_of};
 use super::record::{Options, Record};
-use super::run::{Desk, sync_directory, temporary_name};
+use super::run::{Desk, sync_directory};
 use super::state::{Phase, State};
 use super::stop::request_beside;
 use super::watch::Seen;
@@ -161,7 +161,7 @@ pub(super) fn id_of(name: &OsStr) -> Option<Uuid> {
 /// Removes what a transfer has under temporary names.
 pub(super) fn remove_temporaries(state: &State) -> Result<(), TransferError> {
     for (number, item) in (0_u32..).zip(&state.items) {
-        let path = folder_of(item.destination.as_path()).join(temporary_name(state.id, number));
+        let Some(path) = item.temporary(state.id, number) else { continue };
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(TransferError::Io { action: "remove", path, source });

@@ -1,9 +1,13 @@
 //! What the records of a journal add up to, and which record may follow which.
 
-use sigs::Digest;
+use std::path::{Path, PathBuf};
+
+use sigs::{ByteLen, Digest};
 use uuid::Uuid;
 
-use super::record::{Addition, ItemKind, Metadata, Options, RawPath, Record, Seal};
+use super::journal::folder_of;
+use super::place::{Object, Place};
+use super::record::{Addition, ItemKind, Metadata, Options, Record, Seal};
 
 /// A record that does not fit what came before it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -82,17 +86,36 @@ pub enum Progress {
     Released,
 }
 
+/// What a source was when the transfer began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sealed {
+    /// Something of this machine, and what it has besides its content.
+    Local(Seal, Metadata),
+    /// An object of a boss of so many bytes.
+    Object(ByteLen),
+}
+
+impl Sealed {
+    /// Returns the size.
+    pub const fn size(&self) -> ByteLen {
+        match self {
+            Self::Local(seal, _) => seal.size,
+            Self::Object(size) => *size,
+        }
+    }
+}
+
 /// One thing to be transferred.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// Where it is.
-    pub source: RawPath,
+    pub source: Place,
     /// Where it goes.
-    pub destination: RawPath,
+    pub destination: Place,
     /// What it is.
     pub kind: ItemKind,
     /// What its source was.
-    pub sealed: Option<(Seal, Metadata)>,
+    pub sealed: Option<Sealed>,
     /// How far it is.
     pub progress: Progress,
 }
@@ -101,6 +124,35 @@ impl Item {
     fn new(added: Addition) -> Self {
         let Addition { source, destination, kind } = added;
         Self { source, destination, kind, sealed: None, progress: Progress::Added }
+    }
+
+    /// Returns the object of a boss that it is a copy of.
+    pub const fn object(&self) -> Option<&Object> {
+        match &self.source {
+            Place::Object(object) => Some(object),
+            Place::Path(_) | Place::Store(_) => None,
+        }
+    }
+
+    /// Returns the seal of a source on this machine.
+    pub const fn seal(&self) -> Option<&Seal> {
+        match &self.sealed {
+            Some(Sealed::Local(seal, _)) => Some(seal),
+            Some(Sealed::Object(_)) | None => None,
+        }
+    }
+
+    /// Returns how many bytes a file has now that was not looked at yet. What is gone has none; that is an error of its own,
+    /// later. So has what only a boss knows.
+    pub fn size_now(&self) -> u64 {
+        let found = self.source.path().and_then(|path| std::fs::symlink_metadata(path).ok());
+        found.map_or(0, |found| found.len())
+    }
+
+    /// Returns where it is while it is not whole: beside its name, so that a rename is enough.
+    pub fn temporary(&self, transfer: Uuid, number: u32) -> Option<PathBuf> {
+        let name = format!(".ebb-{transfer}-{number}.partial");
+        self.destination.path().map(|path: &Path| folder_of(path).join(name))
     }
 
     /// Returns true once it has its name.
@@ -159,7 +211,7 @@ impl State {
         match record {
             Record::Created { .. } => return None,
             Record::Added { items } => {
-                if self.phase != Phase::Created {
+                if self.phase != Phase::Created || !items.iter().all(is_possible) {
                     return None;
                 }
                 self.items.extend(items.iter().cloned().map(Item::new));
@@ -209,7 +261,17 @@ impl State {
                 if found.progress != Progress::Added {
                     return None;
                 }
-                found.sealed = Some((*seal, metadata.clone()));
+                found.source.path()?;
+                found.sealed = Some(Sealed::Local(*seal, metadata.clone()));
+                found.progress = Progress::Sealed { chunks: Vec::new() };
+            }
+            Record::Measured { item, bytes } => {
+                let found = self.item(*item)?;
+                if found.progress != Progress::Added {
+                    return None;
+                }
+                found.object()?;
+                found.sealed = Some(Sealed::Object(*bytes));
                 found.progress = Progress::Sealed { chunks: Vec::new() };
             }
             Record::Chunks { item, first, digests } => {
@@ -272,6 +334,15 @@ impl State {
             return None;
         }
         self.items.get_mut(usize::try_from(number).ok()?)
+    }
+}
+
+/// Returns whether there can be such an item: what is no plain file stays on this machine.
+const fn is_possible(item: &Addition) -> bool {
+    match (&item.source, &item.destination) {
+        (Place::Path(_), Place::Path(_)) => true,
+        (Place::Object(_), Place::Path(_)) => matches!(item.kind, ItemKind::File),
+        (Place::Store(_), _) | (_, Place::Object(_) | Place::Store(_)) => false,
     }
 }
 

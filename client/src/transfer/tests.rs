@@ -15,6 +15,10 @@ use super::*;
 const OPTIONS: Options = Options { threads: 1, release_sources: false, limit: None, reserve: None };
 /// Makes this program the process that is killed: the shelf and the transfer to go on with.
 const VICTIM: &str = "EBB_TEST_TRANSFER_VICTIM";
+/// Which boss it asks, if any.
+const VICTIMS_BOSS: &str = "EBB_TEST_TRANSFER_BOSS";
+
+mod objects;
 
 /// Bytes that are not the same anywhere.
 fn noise(len: usize, seed: u64) -> Vec<u8> {
@@ -31,6 +35,14 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
+}
+
+fn from(item: &Item) -> &Path {
+    item.source.path().unwrap()
+}
+
+fn to(item: &Item) -> &Path {
+    item.destination.path().unwrap()
 }
 
 struct Scene {
@@ -141,7 +153,7 @@ fn tree(path: &Path) -> Vec<(PathBuf, String, Vec<u8>)> {
 }
 
 fn run(transfer: &mut Transfer) -> Result<(), TransferError> {
-    transfer.run(&AtomicBool::new(false))
+    transfer.run(None, &AtomicBool::new(false))
 }
 
 #[test]
@@ -209,8 +221,8 @@ fn cut_off_after_any_record_with_its_effects_done_it_is_finished_by_resuming() {
         let known = State::of(&records[..cut]).unwrap();
         for item in known.items.iter().filter(|item| item.kind == ItemKind::File) {
             let named = matches!(item.progress, Progress::Finalizing { .. } | Progress::Renamed { .. });
-            if !named && item.destination.as_path().exists() {
-                fs::remove_file(item.destination.as_path()).unwrap();
+            if !named && to(item).exists() {
+                fs::remove_file(to(item)).unwrap();
             }
         }
         scene.rewrite(id, &records[..cut]);
@@ -226,13 +238,16 @@ fn the_victim_of_a_kill() {
     let path = PathBuf::from(what);
     let id = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
     let shelf = Shelf::open(path.parent().unwrap()).unwrap();
-    run(&mut opened(&shelf, id)).unwrap();
+    let runtime = objects::runtime();
+    let line = std::env::var(VICTIMS_BOSS).ok().map(|url| objects::line(&url, &runtime));
+    opened(&shelf, id).run(line.as_ref(), &AtomicBool::new(false)).unwrap();
 }
 
 /// Kills a process that transfers as soon as its journal has so many records; returns whether it came to its end first.
-fn kill_at(journal: &Path, records: usize) -> bool {
+fn kill_at(journal: &Path, boss: Option<&str>, records: usize) -> bool {
     let mut victim = Command::new(std::env::current_exe().unwrap());
     victim.args(["--exact", "transfer::tests::the_victim_of_a_kill"]).env(VICTIM, journal);
+    victim.envs(boss.map(|url| (VICTIMS_BOSS, url)));
     let mut victim = victim.stdout(std::process::Stdio::null()).spawn().unwrap();
     loop {
         if let Some(status) = victim.try_wait().unwrap() {
@@ -257,7 +272,7 @@ fn kill_at_every_record(scene: &Scene, options: Options, prepare: impl Fn(), che
         let created = Journal::peek(&scene.journal(id)).unwrap().len();
         drop(transfer);
         at = at.max(created) + 1;
-        if kill_at(&scene.journal(id), at) {
+        if kill_at(&scene.journal(id), None, at) {
             break;
         }
         killed += 1;
@@ -275,8 +290,8 @@ fn killed_at_any_record_it_is_finished_by_resuming() {
     let check = |state: &State| {
         // What has its name is whole, however early the kill came.
         for item in state.items.iter().filter(|item| item.kind == ItemKind::File) {
-            if let Ok(found) = fs::read(item.destination.as_path()) {
-                assert!(found == fs::read(item.source.as_path()).unwrap(), "{:?}", item.destination);
+            if let Ok(found) = fs::read(to(item)) {
+                assert!(found == fs::read(from(item)).unwrap(), "{:?}", item.destination);
             }
         }
         assert!(state.phase != Phase::Closed || tree(&scene.path("to")) == before);
@@ -316,9 +331,9 @@ fn a_source_that_changes_is_an_error_and_never_a_mix() {
     let state = scene.shelf().look(id).unwrap().state;
     let begun = |item: &&Item| matches!(&item.progress, Progress::Sealed { chunks } if !chunks.is_empty());
     let item = state.items.iter().find(begun).unwrap();
-    fs::remove_file(item.destination.as_path()).unwrap();
+    fs::remove_file(to(item)).unwrap();
     // Same size, same time of modification: only the time of change tells.
-    let source = item.source.as_path();
+    let source = from(item);
     let modified = fs::metadata(source).unwrap().modified().unwrap();
     let mut content = fs::read(source).unwrap();
     content[0] ^= 1;
@@ -327,7 +342,7 @@ fn a_source_that_changes_is_an_error_and_never_a_mix() {
     fs::File::options().write(true).open(source).unwrap().set_modified(modified).unwrap();
     let error = scene.resume(id).unwrap_err();
     assert!(matches!(error, TransferError::Lost { loss: Loss::SourceChanged, .. }), "{error}");
-    assert!(!item.destination.as_path().exists());
+    assert!(!to(item).exists());
     let verdict = scene.shelf().look(id).unwrap().state.verdict;
     assert!(matches!(&verdict, Verdict::Failed { class, .. } if class == "lost"), "{verdict:?}");
 }
@@ -355,11 +370,11 @@ fn a_damaged_temporary_file_is_never_given_its_name() {
     let Record::DataComplete { item, .. } = records[complete] else { unreachable!() };
     scene.rewrite(id, &records[..=complete]);
     let state = scene.shelf().look(id).unwrap().state;
-    let destination = state.items[usize::try_from(item).unwrap()].destination.as_path().to_owned();
-    let temporary = destination.parent().unwrap().join(run::temporary_name(id, item));
-    let mut content = fs::read(&destination).unwrap();
+    let found = &state.items[usize::try_from(item).unwrap()];
+    let (destination, temporary) = (to(found), found.temporary(id, item).unwrap());
+    let mut content = fs::read(destination).unwrap();
     *content.last_mut().unwrap() ^= 1;
-    fs::remove_file(&destination).unwrap();
+    fs::remove_file(destination).unwrap();
     fs::write(&temporary, content).unwrap();
     assert!(matches!(scene.resume(id).unwrap_err(), TransferError::WrongContent { .. }));
     assert!(!destination.exists());
@@ -372,7 +387,7 @@ fn a_cancelled_transfer_leaves_no_part_and_all_sources() {
     let scene = Scene::new();
     let before = tree(&scene.path("from"));
     let mut transfer = scene.begun(OPTIONS);
-    assert!(matches!(transfer.run(&AtomicBool::new(true)).unwrap_err(), TransferError::Stopped));
+    assert!(matches!(transfer.run(None, &AtomicBool::new(true)).unwrap_err(), TransferError::Stopped));
     transfer.cancel().unwrap();
     assert!(matches!(run(&mut transfer).unwrap_err(), TransferError::WrongPhase { .. }));
     assert!(tree(&scene.path("from")) == before);

@@ -1,6 +1,5 @@
 //! What others than its worker do with a transfer: look how it stands, wait for its end, ask it to stop.
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -104,8 +103,8 @@ impl Tally {
 fn size_of(item: &Item) -> u64 {
     match (item.kind, &item.sealed) {
         (ItemKind::Directory | ItemKind::Link, _) => 0,
-        (ItemKind::File, Some((seal, _))) => seal.size.get(),
-        (ItemKind::File, None) => fs::symlink_metadata(item.source.as_path()).map_or(0, |found| found.len()),
+        (ItemKind::File, Some(sealed)) => sealed.size().get(),
+        (ItemKind::File, None) => item.size_now(),
     }
 }
 

@@ -10,3 +10,4 @@ mod scene;
 mod seals;
 mod syscalls;
 mod torture;
+mod transfers;

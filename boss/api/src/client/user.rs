@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sigs::{ByteLen, ByteRange, Digest};
 
 use super::{ClientError, FileUpload, Transport};
 use crate::ids::JobId;
@@ -243,6 +244,22 @@ impl UserClient {
         let url = self.transport.url(&["objects", &digest]);
         let response = self.transport.upload(self.transport.request(Method::PUT, url), file).await?;
         Ok(if response.status() == StatusCode::CREATED { Stored::New } else { Stored::WasThere })
+    }
+
+    /// Asks how large an object is, without having it sent.
+    ///
+    /// # Errors
+    /// [`ClientError`]; of code `not_found` also when the caller may not read it.
+    pub async fn object_bytes(&self, digest: Digest) -> Result<ByteLen, ClientError> {
+        self.transport.object_bytes(digest).await
+    }
+
+    /// Fetches a part, at most [`super::MAX_PART`], of an object that has so many bytes: all of the part and nothing else.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::BadAnswer`] for another part, or one of an object of another size.
+    pub async fn object_part(&self, digest: Digest, size: ByteLen, part: ByteRange) -> Result<Vec<u8>, ClientError> {
+        self.transport.object_part(digest, size, part).await
     }
 
     /// Lists the images that the caller may see.

@@ -33,6 +33,9 @@ fn describe(point: &SwapPointView) -> String {
     let heading = ["NODE", "DISK", "MACHINE", "STATE", "SCANNED", "CHANGED", "DELTA", "TOOK"];
     text.push_str(&table(heading, point.captures.iter().map(row).collect()));
     for capture in &point.captures {
+        if let Some(zdi) = &capture.zdi {
+            text.push_str(&format!("{} {}: file {zdi}\n", capture.vname, capture.disk));
+        }
         if let Some(failure) = &capture.failure {
             text.push_str(&format!("{} {}: {failure}\n", capture.vname, capture.disk));
         }

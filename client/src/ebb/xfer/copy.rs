@@ -25,7 +25,7 @@ impl Copy {
     pub(super) async fn run(self, desk: &Desk<'_>) -> Result<(), Exit> {
         let mut transfer = desk.shelf.create(self.how.options()?).map_err(|error| exit_of(&error))?;
         let id = transfer.state().id;
-        if let Err(exit) = self.places.add_to(&mut transfer) {
+        if let Err(exit) = self.places.add_to(&mut transfer, &desk.context.session) {
             drop(transfer);
             // Nothing of it is worth keeping. The first error is the one to tell.
             drop(desk.shelf.forget(id));

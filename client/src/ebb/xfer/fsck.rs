@@ -94,7 +94,7 @@ fn show(finding: &Finding) -> Shown {
             Shown { transfer, finding: "unfinished", what, next: advice(*id, standing) }
         }
         Finding::Stuck { id, standing, losses } => {
-            let losses: Vec<_> = losses.iter().map(|(path, loss)| format!("{} {loss}", path.display())).collect();
+            let losses: Vec<_> = losses.iter().map(|(place, loss)| format!("{place} {loss}")).collect();
             let what = format!("transfer {id} is {}: {}", name_of(standing), losses.join("; "));
             let next =
                 format!("put that right, then `ebb xfer resume {id}`; or give it up with `ebb xfer cancel {id}`");

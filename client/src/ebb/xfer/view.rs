@@ -35,8 +35,8 @@ impl View {
             attempt: state.attempt,
             tally: Tally::of(state),
             options: state.options,
-            source: first.map(|item| item.source.as_path().display().to_string()),
-            destination: first.map(|item| item.destination.as_path().display().to_string()),
+            source: first.map(|item| item.source.to_string()),
+            destination: first.map(|item| item.destination.to_string()),
         }
     }
 
@@ -133,6 +133,7 @@ impl Desk<'_> {
             Standing::Failed { class, .. } => match class.as_str() {
                 "no-space" => Code::NoSpace,
                 "corruption" => Code::Verification,
+                "unreachable" => Code::Unreachable,
                 _ => Code::Failed,
             },
         };

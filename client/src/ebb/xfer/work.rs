@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
@@ -14,8 +15,10 @@ use super::view::{View, describe};
 use super::{Desk, Which, exit_of};
 use crate::ebb::output::size;
 use crate::exit::{Code, Exit, io_exit};
-use crate::transfer::Transfer;
+use crate::transfer::boss::Line;
+use crate::transfer::place::{Address, Place};
 use crate::transfer::watch::Tally;
+use crate::transfer::{State, Transfer};
 
 /// How often progress is said.
 const SAY: Duration = Duration::from_secs(10);
@@ -51,6 +54,8 @@ impl Desk<'_> {
     pub(super) async fn work(&self, transfer: Transfer, how: Background) -> Result<(), Exit> {
         let (id, before) = (transfer.state().id, transfer.state().attempt);
         if how.background {
+            // What is wrong with the set-up is told here, where somebody sees it.
+            self.line(transfer.state())?;
             // The process in the background takes it from here.
             drop(transfer);
             return self.begin(id, before).await;
@@ -63,8 +68,9 @@ impl Desk<'_> {
     /// Works on a transfer on a thread of its own, saying how far it is. SIGINT and SIGTERM stop it where it can be resumed.
     async fn copy(&self, mut transfer: Transfer) -> Result<(), Exit> {
         let id = transfer.state().id;
+        let line = self.line(transfer.state())?;
         let done = self.on_a_thread(
-            move |stop| transfer.run(stop),
+            move |stop| transfer.run(line.as_ref(), stop),
             || {
                 // What cannot be read now is told at the end.
                 let Ok(seen) = self.shelf.look(id) else { return };
@@ -83,6 +89,30 @@ impl Desk<'_> {
                 )),
             }
         })
+    }
+
+    /// Prepares to ask the boss that a transfer is with, if there is one: as whoever is signed in there now. Who that is, and
+    /// the token, is nothing that a journal has.
+    fn line(&self, state: &State) -> Result<Option<Line>, Exit> {
+        let places = state.items.iter().flat_map(|item| [&item.source, &item.destination]);
+        let mut bosses: Vec<_> = places.filter_map(Place::boss).collect();
+        bosses.dedup();
+        let Some(first) = bosses.first() else { return Ok(None) };
+        let (server, client) = self.context.session.reach()?;
+        let address = Address::new(&server);
+        match bosses.iter().find(|boss| **boss != &address) {
+            None => Ok(Some(Line::new(address, client, Handle::current()))),
+            Some(other) if bosses.len() == 1 => Err(Exit::new(
+                Code::NotAllowed,
+                format!("transfer {} is with boss at {other}, and you are signed in at {address}", state.id),
+            )
+            .next(format!("sign in with `ebb login --server {first} --user NAME`"))),
+            Some(other) => Err(Exit::new(
+                Code::Usage,
+                format!("transfer {} is with several bosses, {first} and {other}", state.id),
+            )
+            .next("make one transfer for each")),
+        }
     }
 
     /// Does something that takes its time on a thread of its own. The first signal asks it to end, the second does not
@@ -127,6 +157,7 @@ impl Desk<'_> {
         let program = std::env::current_exe().map_err(|error| io_exit("find this program", &error))?;
         let mut command = Command::new(program);
         command.args(["xfer", "--state"]).arg(self.shelf.folder()).arg("work").arg(id.to_string());
+        command.args(self.context.session.options());
         // It keeps no directory busy.
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().map_err(|error| io_exit("start a process in the background", &error))?;

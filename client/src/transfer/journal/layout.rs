@@ -4,8 +4,10 @@ use sigs::ByteLen;
 
 use crate::transfer::record::Record;
 
-/// What a journal begins with: magic, version 1, zeros.
-pub(super) const HEADER: [u8; 16] = *b"EBBXFER\n\x01\0\0\0\0\0\0\0";
+/// What a journal begins with: magic, version 2, zeros.
+pub(super) const HEADER: [u8; 16] = *b"EBBXFER\n\x02\0\0\0\0\0\0\0";
+/// What one of version 1 begins with, which has no items of a boss; it is gone on with as it is.
+const HEADER_1: [u8; 16] = *b"EBBXFER\n\x01\0\0\0\0\0\0\0";
 /// Length, checksum and number of a record.
 const FRAME_BYTES: usize = 16;
 /// The longest body of a record: that of many chunks.
@@ -49,7 +51,7 @@ pub(super) struct Scan {
 /// Reads the records of a journal.
 pub(super) fn scan(bytes: &[u8]) -> Scan {
     let mut scan = Scan { records: Vec::new(), end: 0, damage: None };
-    if bytes.get(..HEADER.len()) != Some(&HEADER) {
+    if ![HEADER, HEADER_1].iter().any(|header| bytes.starts_with(header)) {
         scan.damage = Some("is no journal of a transfer, or of a version that is not known here".to_owned());
         return scan;
     }

@@ -1,0 +1,419 @@
+//! Objects of a boss: what arrives, what is asked for once more, and what is never believed.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path as Named, State as Shared};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use boss_api::ApiError;
+use boss_api::client::UserClient;
+use futures_util::{StreamExt as _, stream};
+use sigs::Digest;
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::transfer::boss::Line;
+use crate::transfer::place::{Address, Object};
+
+const CHUNK: usize = 4 << 20;
+/// What a boss is told to know somebody by.
+const TOKEN: &str = "a-token-that-nobody-writes-down";
+
+/// How a boss answers who asks for a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Manner {
+    /// As it should.
+    #[default]
+    Honest,
+    /// The right part of something else.
+    Lying,
+    /// With everything, whatever was asked for.
+    Whole,
+    /// With another part, which it says.
+    Beside,
+    /// As if the object were longer by one.
+    Grown,
+    /// With fewer bytes than it says, and then nothing more.
+    Breaking,
+    /// Never.
+    Hanging,
+    /// That it is not there.
+    Hiding,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    objects: HashMap<Digest, Vec<u8>>,
+    manner: Manner,
+    /// How many answers are honest before the manner begins.
+    honest: usize,
+    /// The first and last bytes that were asked for, but for the questions how large something is.
+    asked: Vec<(usize, usize)>,
+    bearers: Vec<String>,
+}
+
+/// A boss in memory.
+struct FakeBoss {
+    known: Arc<Mutex<Known>>,
+    runtime: Runtime,
+    address: SocketAddr,
+}
+
+pub(super) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+pub(super) fn line(url: &str, runtime: &Runtime) -> Line {
+    let client = UserClient::new(url, Some(TOKEN)).unwrap();
+    Line::new(Address::new(url), client, runtime.handle().clone()).with_tries(3)
+}
+
+impl FakeBoss {
+    fn with(objects: &[&[u8]]) -> Self {
+        let (runtime, known) = (runtime(), Arc::new(Mutex::new(Known::default())));
+        known.lock().unwrap().objects = objects.iter().map(|bytes| (Digest::of(bytes), bytes.to_vec())).collect();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/api/v1/objects/{digest}", get(part)).with_state(Arc::clone(&known));
+        runtime.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { known, runtime, address }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap()
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn line(&self) -> Line {
+        line(&self.url(), &self.runtime)
+    }
+
+    fn object(&self, bytes: &[u8]) -> Object {
+        Object { boss: Address::new(&self.url()), digest: Digest::of(bytes) }
+    }
+
+    /// Answers so many parts as it should, and the others in this manner.
+    fn answer(&self, honest: usize, manner: Manner) {
+        let mut known = self.known();
+        (known.honest, known.manner) = (honest, manner);
+        known.asked.clear();
+    }
+
+    fn asked(&self) -> Vec<(usize, usize)> {
+        self.known().asked.clone()
+    }
+}
+
+async fn part(Shared(known): Shared<Arc<Mutex<Known>>>, Named(digest): Named<Digest>, headers: HeaderMap) -> Response {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let range = text(header::RANGE);
+    let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+    let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+    let (manner, bytes) = {
+        let mut known = known.lock().unwrap();
+        known.bearers.push(text(header::AUTHORIZATION));
+        let measuring = (first, last) == (0, 0);
+        if !measuring {
+            known.asked.push((first, last));
+        }
+        let honest = measuring || known.asked.len() <= known.honest;
+        (if honest { Manner::Honest } else { known.manner }, known.objects.get(&digest).cloned())
+    };
+    let Some(mut bytes) = bytes.filter(|_| manner != Manner::Hiding) else {
+        let told = ApiError { code: ErrorCode::NotFound, message: "there is no such object".into() };
+        return (StatusCode::NOT_FOUND, Json(told)).into_response();
+    };
+    let mut size = bytes.len();
+    if first >= size {
+        return (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{size}"))])
+            .into_response();
+    }
+    let (mut first, mut last) = (first, last.min(size - 1));
+    match manner {
+        Manner::Honest | Manner::Breaking | Manner::Hiding => {}
+        Manner::Lying => bytes[first] ^= 1,
+        Manner::Whole => return bytes.into_response(),
+        Manner::Beside => (first, last) = (first - 1, last - 1),
+        Manner::Grown => size += 1,
+        Manner::Hanging => std::future::pending().await,
+    }
+    let content = Bytes::copy_from_slice(&bytes[first..=last]);
+    let headers = [
+        (header::CONTENT_RANGE, format!("bytes {first}-{last}/{size}")),
+        (header::CONTENT_LENGTH, content.len().to_string()),
+    ];
+    let body = if manner == Manner::Breaking {
+        let half = content.slice(..content.len() / 2);
+        Body::from_stream(stream::iter([Ok(half)]).chain(stream::iter([Err(io::Error::other("on purpose"))])))
+    } else {
+        Body::from(content)
+    };
+    (StatusCode::PARTIAL_CONTENT, headers, body).into_response()
+}
+
+/// A scene with a boss that has an object of ten chunks, the last one short.
+struct Fetch {
+    scene: Scene,
+    boss: FakeBoss,
+    bytes: Vec<u8>,
+}
+
+impl Fetch {
+    fn of(bytes: Vec<u8>) -> Self {
+        let scene = Scene { folder: tempfile::tempdir().unwrap() };
+        Self { scene, boss: FakeBoss::with(&[&bytes]), bytes }
+    }
+
+    fn new() -> Self {
+        Self::of(noise(9 * CHUNK + 777, 5))
+    }
+
+    fn begun(&self, options: Options) -> Transfer {
+        let mut transfer = self.scene.shelf().create(options).unwrap();
+        transfer.add_object(self.boss.object(&self.bytes), &self.scene.path("copy")).unwrap();
+        transfer
+    }
+
+    fn run(&self, transfer: &mut Transfer) -> Result<(), TransferError> {
+        transfer.run(Some(&self.boss.line()), &AtomicBool::new(false))
+    }
+
+    fn arrived(&self) -> bool {
+        fs::read(self.scene.path("copy")).is_ok_and(|found| found == self.bytes)
+    }
+
+    /// The parts from a chunk on, each once.
+    fn parts(&self, from: usize) -> Vec<(usize, usize)> {
+        let starts = (from * CHUNK..self.bytes.len()).step_by(CHUNK);
+        starts.map(|start| (start, (start + CHUNK).min(self.bytes.len()) - 1)).collect()
+    }
+
+    fn class(&self, transfer: &Transfer) -> String {
+        match &transfer.state().verdict {
+            Verdict::Failed { class, .. } => class.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_object_arrives_each_part_of_it_once_and_the_token_is_nowhere() {
+    let fetch = Fetch::new();
+    let mut transfer = fetch.begun(OPTIONS);
+    fetch.run(&mut transfer).unwrap();
+    assert!(fetch.arrived());
+    assert_eq!(fetch.boss.asked(), fetch.parts(0));
+    assert_eq!(fs::metadata(fetch.scene.path("copy")).unwrap().mode() & 0o777, 0o600, "it is nobody else's");
+    assert!(fetch.boss.known().bearers.iter().all(|bearer| *bearer == format!("Bearer {TOKEN}")));
+    let journal = fs::read(fetch.scene.journal(transfer.state().id)).unwrap();
+    assert!(!journal.windows(TOKEN.len()).any(|bytes| bytes == TOKEN.as_bytes()));
+    // Once done, it stays done, and nobody is asked.
+    transfer.run(None, &AtomicBool::new(false)).unwrap();
+}
+
+#[test]
+fn an_object_of_nothing_arrives_too_and_beside_what_is_local() {
+    let fetch = Fetch::of(Vec::new());
+    fetch.scene.fill(5000);
+    let mut transfer = fetch.begun(Options { threads: 4, ..OPTIONS });
+    transfer.add(&fetch.scene.path("from"), &fetch.scene.path("to")).unwrap();
+    fetch.run(&mut transfer).unwrap();
+    assert!(fetch.arrived());
+    assert!(tree(&fetch.scene.path("to")) == tree(&fetch.scene.path("from")));
+}
+
+#[test]
+fn what_breaks_off_is_asked_again_and_then_the_attempt_is_over() {
+    let fetch = Fetch::new();
+    let mut transfer = fetch.begun(OPTIONS);
+    fetch.boss.answer(5, Manner::Breaking);
+    let error = fetch.run(&mut transfer).unwrap_err();
+    assert!(matches!(&error, TransferError::Boss { source, .. } if source.exit_code() == 10), "{error}");
+    assert_eq!(fetch.class(&transfer), "unreachable");
+    let asked = fetch.boss.asked();
+    assert_eq!(asked[..5], fetch.parts(0)[..5]);
+    assert_eq!(asked[5..], [fetch.parts(5)[0]; 3], "three times, and nothing else");
+    assert!(!fetch.scene.path("copy").exists());
+    // What arrived before is not fetched again.
+    fetch.boss.answer(usize::MAX, Manner::Honest);
+    fetch.run(&mut transfer).unwrap();
+    assert!(fetch.arrived());
+    assert_eq!(fetch.boss.asked(), fetch.parts(5));
+}
+
+#[test]
+fn what_was_damaged_here_meanwhile_is_fetched_again_and_nothing_else() {
+    let fetch = Fetch::new();
+    let mut transfer = fetch.begun(OPTIONS);
+    fetch.boss.answer(5, Manner::Breaking);
+    fetch.run(&mut transfer).unwrap_err();
+    let temporary = transfer.state().items[0].temporary(transfer.state().id, 0).unwrap();
+    let mut content = fs::read(&temporary).unwrap();
+    content[3 * CHUNK + 5] ^= 1;
+    fs::write(&temporary, content).unwrap();
+    fetch.boss.answer(usize::MAX, Manner::Honest);
+    fetch.run(&mut transfer).unwrap();
+    assert!(fetch.arrived());
+    assert_eq!(fetch.boss.asked(), fetch.parts(3));
+}
+
+#[test]
+fn a_boss_that_sends_other_bytes_is_found_out_before_they_have_a_name() {
+    for honest in [0, 9] {
+        let fetch = Fetch::new();
+        let mut transfer = fetch.begun(OPTIONS);
+        fetch.boss.answer(honest, Manner::Lying);
+        let error = fetch.run(&mut transfer).unwrap_err();
+        assert!(matches!(error, TransferError::WrongObject { .. }), "{error}");
+        assert_eq!(fetch.class(&transfer), "corruption");
+        assert!(!fetch.scene.path("copy").exists());
+        // None of it is believed any more.
+        fetch.boss.answer(usize::MAX, Manner::Honest);
+        fetch.run(&mut transfer).unwrap();
+        assert!(fetch.arrived());
+        assert_eq!(fetch.boss.asked(), fetch.parts(0));
+    }
+}
+
+#[test]
+fn an_answer_that_is_not_the_part_is_no_answer() {
+    for (manner, class) in [
+        (Manner::Whole, "refused"),
+        (Manner::Beside, "refused"),
+        (Manner::Grown, "refused"),
+        (Manner::Hiding, "refused"),
+    ] {
+        let fetch = Fetch::new();
+        let mut transfer = fetch.begun(OPTIONS);
+        fetch.boss.answer(2, manner);
+        let error = fetch.run(&mut transfer).unwrap_err();
+        assert!(matches!(error, TransferError::Boss { .. }), "{manner:?}: {error}");
+        assert_eq!(fetch.class(&transfer), class, "{manner:?}");
+        assert_eq!(fetch.boss.asked().len(), 3, "{manner:?}: it is not asked again");
+        assert!(!fetch.scene.path("copy").exists());
+        fetch.boss.answer(usize::MAX, Manner::Honest);
+        fetch.run(&mut transfer).unwrap();
+        assert!(fetch.arrived(), "{manner:?}");
+        assert_eq!(fetch.boss.asked(), fetch.parts(2), "{manner:?}");
+    }
+}
+
+#[test]
+fn what_a_boss_does_not_have_is_told_before_anything_is_written() {
+    let fetch = Fetch::new();
+    fetch.scene.fill(5000);
+    let mut transfer = fetch.begun(OPTIONS);
+    transfer.add(&fetch.scene.path("from"), &fetch.scene.path("to")).unwrap();
+    transfer.add_object(fetch.boss.object(b"nobody has this"), &fetch.scene.path("other")).unwrap();
+    let error = fetch.run(&mut transfer).unwrap_err();
+    assert!(matches!(&error, TransferError::Boss { source, .. } if source.exit_code() == 4), "{error}");
+    assert!(!fetch.scene.path("to").exists() && !fetch.scene.path("copy").exists());
+    assert_eq!(fetch.boss.asked(), []);
+    // With nobody to ask, or somebody else, it does not begin either.
+    let other = FakeBoss::with(&[]);
+    for line in [None, Some(&other.line())] {
+        let error = transfer.run(line, &AtomicBool::new(false)).unwrap_err();
+        assert!(matches!(error, TransferError::NoBoss { .. }), "{error}");
+    }
+}
+
+#[test]
+fn room_is_asked_for_before_the_first_byte_is() {
+    let fetch = Fetch::new();
+    let reserve = Some(room::Reserve::Bytes(sigs::ByteLen::new(u64::MAX)));
+    let mut transfer = fetch.begun(Options { reserve, ..OPTIONS });
+    let error = fetch.run(&mut transfer).unwrap_err();
+    assert!(matches!(&error, TransferError::NoRoom { lack, .. } if lack.needed.get() > 9 << 22), "{error}");
+    assert_eq!(fetch.boss.asked(), []);
+}
+
+#[test]
+fn a_wait_for_a_boss_that_hangs_ends_when_somebody_asks() {
+    let fetch = Fetch::new();
+    let mut transfer = fetch.begun(OPTIONS);
+    fetch.boss.answer(1, Manner::Hanging);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| transfer.run(Some(&fetch.boss.line()), &stop));
+        while fetch.boss.asked().len() < 2 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(matches!(running.join().unwrap(), Err(TransferError::Stopped)));
+    });
+    fetch.boss.answer(usize::MAX, Manner::Honest);
+    fetch.run(&mut transfer).unwrap();
+    assert_eq!(fetch.boss.asked(), fetch.parts(1), "what came before the stop is durable");
+}
+
+#[test]
+fn what_only_a_boss_can_remove_is_not_of_a_transfer_that_removes_its_sources() {
+    let fetch = Fetch::of(noise(10, 1));
+    let mut transfer = fetch.scene.shelf().create(Options { release_sources: true, ..OPTIONS }).unwrap();
+    let refused = transfer.add_object(fetch.boss.object(&fetch.bytes), &fetch.scene.path("copy"));
+    assert!(matches!(refused, Err(TransferError::NotReleasable { .. })));
+}
+
+/// As for files: killed as soon as the journal has so many records, for every number there is.
+#[test]
+fn killed_at_any_record_an_object_is_finished_by_resuming() {
+    let fetch = Fetch::new();
+    let (mut at, mut killed) = (0, 0);
+    loop {
+        let transfer = fetch.begun(OPTIONS);
+        let id = transfer.state().id;
+        drop(transfer);
+        let journal = fetch.scene.journal(id);
+        at = at.max(Journal::peek(&journal).unwrap().len()) + 1;
+        if kill_at(&journal, Some(&fetch.boss.url()), at) {
+            break;
+        }
+        killed += 1;
+        // What has its name is whole, however early the kill came.
+        assert!(fetch.arrived() || !fetch.scene.path("copy").exists());
+        let done = fetch.run(&mut fetch.scene.opened(id));
+        done.unwrap_or_else(|error| panic!("killed at record {at}: {error}"));
+        assert!(fetch.arrived());
+        fs::remove_file(fetch.scene.path("copy")).unwrap();
+    }
+    assert!(killed > 6, "it was killed only {killed} times");
+}
+
+/// A crash right after the effect of the next record, for every record.
+#[test]
+fn cut_off_after_any_record_an_object_is_finished_by_resuming() {
+    let fetch = Fetch::new();
+    let mut transfer = fetch.begun(OPTIONS);
+    fetch.run(&mut transfer).unwrap();
+    let (id, item) = (transfer.state().id, transfer.state().items[0].clone());
+    drop(transfer);
+    let temporary = item.temporary(id, 0).unwrap();
+    let records = Journal::peek(&fetch.scene.journal(id)).unwrap();
+    let first = records.iter().position(|record| matches!(record, Record::Measured { .. })).unwrap();
+    for cut in first + 1..records.len() {
+        let named = matches!(
+            State::of(&records[..cut]).unwrap().items[0].progress,
+            Progress::Finalizing { .. } | Progress::Renamed { .. }
+        );
+        if !named {
+            fs::rename(fetch.scene.path("copy"), &temporary).unwrap();
+        }
+        fetch.scene.rewrite(id, &records[..cut]);
+        fetch.boss.answer(usize::MAX, Manner::Honest);
+        let done = fetch.run(&mut fetch.scene.opened(id));
+        done.unwrap_or_else(|error| panic!("cut after {:?}: {error}", records[cut - 1]));
+        assert!(fetch.arrived() && !temporary.exists(), "cut after {:?}", records[cut - 1]);
+        let complete = records[..cut].iter().any(|record| matches!(record, Record::DataComplete { .. }));
+        assert!(!complete || fetch.boss.asked().is_empty(), "what is complete needs no boss");
+    }
+}
