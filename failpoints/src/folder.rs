@@ -11,8 +11,17 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    /// How often this process came by.
-    passed: Mutex<HashMap<&'static str, u32>>,
+    /// The name of the program.
+    program: String,
+    passed: Mutex<Passed>,
+}
+
+/// How often this process came by.
+#[derive(Debug, Default)]
+struct Passed {
+    each: HashMap<&'static str, u32>,
+    /// Any of them, since something is armed at any.
+    any: u32,
 }
 
 /// What happens at a place.
@@ -31,7 +40,9 @@ pub(crate) fn of_this_process() -> Option<&'static Folder> {
 
 impl Folder {
     fn new(path: PathBuf) -> Self {
-        Self { path, passed: Mutex::default() }
+        let program =
+            std::env::current_exe().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        Self { path, program: program.unwrap_or_default(), passed: Mutex::default() }
     }
 
     /// Does what is wanted at a place.
@@ -51,20 +62,30 @@ impl Folder {
     /// Notes that a place is passed, and takes what is to happen there now.
     fn wanted(&self, name: &'static str) -> Option<Action> {
         self.note(name);
-        let time = {
-            let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = passed.entry(name).or_default();
-            *count += 1;
-            *count
-        };
-        let armed = self.path.join("armed").join(name);
-        let (at, action) = parse(&fs::read_to_string(&armed).ok()?)?;
-        // Whoever moves the file does it: of several processes only one can.
-        (time >= at && fs::rename(&armed, self.path.join("fired").join(name)).is_ok()).then_some(action)
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let time = passed.each.entry(name).or_default();
+        *time += 1;
+        if let Some(action) = self.armed(name).and_then(|armed| self.take(name, armed, *time)) {
+            return Some(action);
+        }
+        let any = format!("any.{}", self.program);
+        let armed = self.armed(&any);
+        passed.any = if armed.is_some() { passed.any + 1 } else { 0 };
+        self.take(&any, armed?, passed.any)
+    }
+
+    fn armed(&self, name: &str) -> Option<(u32, Action)> {
+        parse(&fs::read_to_string(self.path.join("armed").join(name)).ok()?)
+    }
+
+    /// Takes what is armed when it is time. Whoever moves the file does it: of several processes only one can.
+    fn take(&self, name: &str, (at, action): (u32, Action), time: u32) -> Option<Action> {
+        let moved = || fs::rename(self.path.join("armed").join(name), self.path.join("fired").join(name)).is_ok();
+        (time >= at && moved()).then_some(action)
     }
 
     fn note(&self, name: &str) {
-        let line = format!("{name}\n");
+        let line = format!("{name} {} {}\n", self.program, std::process::id());
         let file = File::options().append(true).create(true).open(self.path.join("hits"));
         // One short write to a file opened for appending: lines of several processes do not mix. A test that counts
         // misses the line when it cannot be written.
@@ -102,7 +123,26 @@ mod tests {
         assert!(folder.pass("a.b").unwrap_err().to_string().contains("a.b"));
         folder.pass("a.b").unwrap();
         assert!(temp.path().join("fired/a.b").exists());
-        assert_eq!(fs::read_to_string(temp.path().join("hits")).unwrap(), "a.b\na.b\na.c\na.b\na.b\n");
+        let hits = fs::read_to_string(temp.path().join("hits")).unwrap();
+        let names: Vec<_> = hits.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(names, ["a.b", "a.b", "a.c", "a.b", "a.b"]);
+    }
+
+    #[test]
+    fn at_any_place_it_counts_from_when_it_is_armed() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Folder { program: "here".to_owned(), ..Folder::new(temp.path().to_path_buf()) };
+        for name in ["armed", "fired"] {
+            fs::create_dir(temp.path().join(name)).unwrap();
+        }
+        folder.pass("a.b").unwrap();
+        fs::write(temp.path().join("armed/any.there"), "error 1").unwrap();
+        for _ in 0..2 {
+            fs::write(temp.path().join("armed/any.here"), "error 2").unwrap();
+            folder.pass("a.b").unwrap();
+            assert!(folder.pass("a.c").unwrap_err().to_string().contains("a.c"));
+            folder.pass("a.c").unwrap();
+        }
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //! at the same place for ever:
 //!
 //! - `armed/NAME` says what happens there: `error N`, `crash N` or `delay N MILLISECONDS`, at the `N`th time that one
-//!   process comes by;
+//!   process comes by; `armed/any.PROGRAM` is for any place that a process of this program comes by, counted from when it
+//!   is armed;
 //! - `fired/NAME` is where that file goes when it happens, before it happens: it happens once;
-//! - `hits` gets a line for every place that is passed.
+//! - `hits` gets a line for every place that is passed: its name, the program, the number of the process.
 //!
 //! Not here: which places there are. They are where the effects are, and a test compares them with a list.
 

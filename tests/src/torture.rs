@@ -1,6 +1,7 @@
 //! `make torture`: whatever goes wrong, nothing is lost. What was tried and what was found is in `report.json`.
 //!
-//! - [`failpoints`]: an error, a crash and a delay at every named place ([`points`], armed by [`arming`])
+//! - [`failpoints`]: an error, a crash and a delay at every named place ([`points`], armed by [`arming`]); [`counted`]: a
+//!   crash at the so-many-th of them; shared among [`workers`]
 //! - [`turnover`]: two experiments that take the same machines in turn, on disks that an [`oracle`] judges; [`rows`]:
 //!   and the database speaks of no file that is not there
 //! - [`order`], [`crashstates`]: flushes that are missing, seen in a [`trace`], and what a crash may then leave, by
@@ -18,6 +19,7 @@
 
 pub mod arming;
 pub mod commands;
+pub mod counted;
 pub mod crashstates;
 pub mod errno;
 pub mod failpoints;
@@ -41,6 +43,7 @@ pub mod transfer_states;
 pub mod transfers;
 pub mod turnover;
 pub mod uploads;
+pub mod workers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,6 +52,7 @@ use std::time::Instant;
 use anyhow::Context;
 
 use self::report::{Method, Report, Row};
+use self::sigkill::Bound;
 use crate::{model, pg, processes, site, talk};
 
 /// How to torture.
@@ -85,6 +89,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     let mut rows = Vec::new();
     for method in [
         Method::Failpoints,
+        Method::Counted,
         Method::Sigkill,
         Method::Errno,
         Method::Order,
@@ -122,6 +127,8 @@ fn one(method: Method, out: &Path, options: &Options) -> anyhow::Result<Row> {
             cases.retain(|(point, _)| point.name.starts_with(&begins));
             failpoints::run(&folder, &cases, options.workers)
         }
+        // Half of what a sweep of system calls tries, in each of the four turns.
+        Method::Counted => counted::run(&folder, Bound { every: 25, spread: 25 }, None, options.workers),
         Method::Order => order::run(&folder),
         Method::Crashstates => crashstates::run(&folder),
         Method::Nospace => {

@@ -99,11 +99,28 @@ impl Arming {
 
     /// Returns how often each place was passed since the last [`Arming::clear`].
     pub fn hits(&self) -> BTreeMap<String, u32> {
-        let text = fs::read_to_string(self.0.join("hits")).unwrap_or_default();
         let mut hits = BTreeMap::new();
-        for line in text.lines() {
-            *hits.entry(line.to_owned()).or_default() += 1;
+        for line in self.lines() {
+            *hits.entry(line.split(' ').next().unwrap_or_default().to_owned()).or_default() += 1;
         }
         hits
+    }
+
+    /// Returns how many places the one process of a program passed that passed most.
+    pub fn most_of(&self, program: &str) -> u32 {
+        let mut hits = BTreeMap::<String, u32>::new();
+        for line in self.lines() {
+            if let Some((_, process)) = line.split_once(' ')
+                && process.split(' ').next() == Some(program)
+            {
+                *hits.entry(process.to_owned()).or_default() += 1;
+            }
+        }
+        hits.into_values().max().unwrap_or(0)
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.0.join("hits")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
     }
 }

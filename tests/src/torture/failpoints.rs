@@ -1,8 +1,7 @@
 //! Every named place with an error, a crash and a delay: one cycle each, and every disk is right in the end.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -12,7 +11,8 @@ use super::arming::Fault;
 use super::points::{POINTS, Point, Scene};
 use super::report::{Method, Row};
 use super::turnover::{Trouble, Turn, Turnover};
-use super::{commands, uploads};
+use super::workers::Worker;
+use super::{commands, uploads, workers};
 use crate::talk;
 
 /// What is to go wrong in one run.
@@ -42,44 +42,24 @@ pub fn run(folder: &Path, cases: &[Case], workers: usize) -> anyhow::Result<Row>
     let began = Instant::now();
     let mut first = Turnover::start(&folder.join("worker-0")).context("start a site")?;
     let (turns, passed) = learn(&mut first).context("a cycle in which nothing goes wrong")?;
-    let queue = Mutex::new(cases.iter().enumerate());
-    let account = Mutex::new(Account::default());
-    std::thread::scope(|scope| {
-        let (queue, account, turns) = (&queue, &account, &turns);
-        // The first has a site; the others make theirs.
-        let mut ready = Some(first);
-        for worker in 0..workers {
-            let (place, ready) = (folder.join(format!("worker-{worker}")), ready.take());
-            scope.spawn(move || {
-                let mut worker = Worker { folder: place, sites: 1, turnover: ready };
-                loop {
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some((index, case)) = next else { break };
-                    let ended = worker.run(case, turns, index);
-                    let mut account = account.lock().unwrap_or_else(PoisonError::into_inner);
-                    let (Point { name, .. }, fault) = case;
-                    match ended {
-                        Ok(trouble) => {
-                            let Trouble { held, restarts, .. } = &trouble;
-                            talk::say(format!(
-                                "[{}/{}] {name} {fault}: held {}, boss started again {restarts}",
-                                index + 1,
-                                cases.len(),
-                                held.len()
-                            ));
-                            account.fired += 1;
-                            account.trouble.add(trouble);
-                        }
-                        Err(error) => {
-                            talk::say(format!("[{}/{}] {name} {fault}: {error:#}", index + 1, cases.len()));
-                            account.failures.push(format!("{name} {fault}: {error:#}"));
-                        }
-                    }
-                }
-            });
+    let mut account = Account::default();
+    let told = |index: usize, (Point { name, .. }, fault): &Case, ended: anyhow::Result<Trouble>| {
+        let place = format!("[{}/{}] {name} {fault}", index + 1, cases.len());
+        match ended {
+            Ok(trouble) => {
+                let Trouble { held, restarts, .. } = &trouble;
+                talk::say(format!("{place}: held {}, boss started again {restarts}", held.len()));
+                account.fired += 1;
+                account.trouble.add(trouble);
+            }
+            Err(error) => {
+                talk::say(format!("{place}: {error:#}"));
+                account.failures.push(format!("{name} {fault}: {error:#}"));
+            }
         }
-    });
-    let Account { fired, trouble, failures } = account.into_inner().unwrap_or_else(PoisonError::into_inner);
+    };
+    workers::share(folder, first, workers, cases, |worker, index, case| one(worker, index, case, &turns), told);
+    let Account { fired, trouble, failures } = account;
     let tried = u64::try_from(cases.len()).unwrap_or(u64::MAX);
     let mut more = serde_json::Map::new();
     more.insert("points".into(), json!(POINTS.len()));
@@ -112,33 +92,11 @@ fn learn(turnover: &mut Turnover) -> anyhow::Result<(Turns, u32)> {
     Ok((turns, passed))
 }
 
-struct Worker {
-    folder: PathBuf,
-    sites: u32,
-    turnover: Option<Turnover>,
-}
-
-impl Worker {
-    fn run(&mut self, (point, fault): &Case, turns: &Turns, index: usize) -> anyhow::Result<Trouble> {
-        if point.scene == Scene::Command {
-            return commands::run(&self.folder.join(format!("command-{index}")), point, *fault);
-        }
-        let turnover = match &mut self.turnover {
-            Some(turnover) => turnover,
-            none => {
-                // What a failed run left is kept, to be looked at.
-                self.sites += 1;
-                none.insert(Turnover::start(&self.folder.join(self.sites.to_string()))?)
-            }
-        };
-        let ended = match point.scene {
-            Scene::Upload => uploads::run(turnover, point, *fault, index),
-            _ => cycle(turnover, point, *fault, turns),
-        };
-        if ended.is_err() {
-            self.turnover = None;
-        }
-        ended
+fn one(worker: &mut Worker, index: usize, (point, fault): &Case, turns: &Turns) -> anyhow::Result<Trouble> {
+    match point.scene {
+        Scene::Command => commands::run(&worker.folder(&format!("command-{index}")), point, *fault),
+        Scene::Upload => uploads::run(worker.turnover()?, point, *fault, index),
+        Scene::Turns | Scene::After(..) => cycle(worker.turnover()?, point, *fault, turns),
     }
 }
 

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Method {
     /// Errors, crashes and delays at named places.
     Failpoints,
+    /// Killed at the so-many-th named place, whichever it is.
+    Counted,
     /// Killed at system calls.
     Sigkill,
     /// Errors of system calls.
@@ -32,6 +34,7 @@ impl Method {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Failpoints => "failpoints",
+            Self::Counted => "counted",
             Self::Sigkill => "sigkill",
             Self::Errno => "errno",
             Self::Order => "order",

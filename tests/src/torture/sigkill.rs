@@ -46,7 +46,7 @@ impl Bound {
     pub const FULL: Self = Self { every: 50, spread: 50 };
 
     /// Returns the numbers of the calls to try, of so many that are made.
-    fn numbers(self, calls: u64) -> Vec<u64> {
+    pub fn numbers(self, calls: u64) -> Vec<u64> {
         let first = calls.min(self.every);
         let rest = calls - first;
         let more = rest.min(self.spread);

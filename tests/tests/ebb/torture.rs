@@ -5,7 +5,8 @@ use std::process::Command;
 
 use anyhow::ensure;
 use ebb_tests::torture::report::Row;
-use ebb_tests::torture::{arming, failpoints, nospace, order, planted};
+use ebb_tests::torture::sigkill::Bound;
+use ebb_tests::torture::{arming, counted, failpoints, nospace, order, planted};
 use ebb_tests::{cleanup, suite, tools};
 
 use crate::scene::alone;
@@ -31,6 +32,13 @@ fn whatever_goes_wrong_at_a_named_place_every_disk_is_right_in_the_end() -> anyh
     let (folder, _removed) = folder()?;
     let cases: Vec<_> = failpoints::all().into_iter().step_by(EVERY).collect();
     judged(&failpoints::run(folder.path(), &cases, 2)?)
+}
+
+#[test]
+fn boss_and_agents_are_killed_at_any_place_and_every_disk_is_right_in_the_end() -> anyhow::Result<()> {
+    let _alone = alone();
+    let (folder, _removed) = folder()?;
+    judged(&counted::run(folder.path(), Bound { every: 25, spread: 25 }, Some(2), 1)?)
 }
 
 #[test]
