@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::AppError;
 use crate::pace::Pace;
-use crate::power::PowerDriver;
+use crate::power::{Command, Machine, Power, SwitchError};
 use crate::sealing::BossKeys;
 use crate::store::{Gate, ImageStore, Room, Staging};
 
@@ -32,7 +32,7 @@ pub struct App {
     /// What of captures has arrived.
     pub staging: Arc<Staging>,
     /// Machines on and off.
-    pub power: Arc<dyn PowerDriver>,
+    pub power: Power,
     /// boss's own signing key and those it believes.
     pub keys: Arc<BossKeys>,
     /// The time.
@@ -54,6 +54,14 @@ impl App {
         let mut tx = boss_db::begin(&self.pool).await?;
         term::fence(&mut tx, self.term).await?;
         Ok(tx)
+    }
+
+    /// Gives a command to the power of a machine, if this boss rules at this moment.
+    ///
+    /// # Errors
+    /// As [`Power::switch`].
+    pub async fn switch(&self, machine: &Machine, command: Command<'_>) -> Result<(), SwitchError> {
+        self.power.switch((&self.pool, self.term), machine, command).await
     }
 
     /// Returns the present.

@@ -2,6 +2,7 @@
 
 mod limited;
 mod process;
+mod switch;
 
 use std::pin::Pin;
 
@@ -11,6 +12,7 @@ use boss_api::user::PowerConfig;
 
 pub use limited::Limited;
 pub use process::ProcessDriver;
+pub use switch::{Command, Power, SwitchError};
 
 /// What a driver returns.
 pub type PowerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, PowerError>> + Send + 'a>>;

@@ -29,7 +29,7 @@ use crate::app::App;
 use crate::auth::{password, session};
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl};
-use crate::power::ProcessDriver;
+use crate::power::{Power, ProcessDriver};
 use crate::router;
 use crate::sealing::BossKeys;
 use crate::store::{LocalStore, Staging};
@@ -133,7 +133,7 @@ impl TestApp {
             room: store.room(),
             pace: Arc::default(),
             store: Arc::new(store),
-            power: Arc::new(power),
+            power: Power::new(Arc::new(power)),
             keys: Arc::new(keys),
             config: Arc::new(config),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,

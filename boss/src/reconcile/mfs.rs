@@ -19,7 +19,7 @@ use super::hold::{Doubt, hold};
 use super::work::ALL_PURPOSES;
 use crate::app::App;
 use crate::error::AppError;
-use crate::power::{Machine, PowerError, PowerStatus};
+use crate::power::{Command, Machine, PowerError, PowerStatus, SwitchError};
 use crate::swap::note;
 
 /// Whether a machine is in the memory file system.
@@ -41,7 +41,7 @@ pub(super) async fn ensure(app: &App, node: &Node, settings: &Settings) -> Resul
     let Some(boot) = boot else { return start(app, node, settings).await };
     let status = match app.power.status(&machine(node)).await {
         Ok(status) => status,
-        Err(error) => return power_failed(app, node, error).await,
+        Err(error) => return power_failed(app, node, error.into()).await,
     };
     let over = if boot.epoch != node.epoch {
         Some("the machine changed hands".to_owned())
@@ -87,7 +87,7 @@ pub(super) async fn end_boot(app: &App, node: &Node, boot: &Boot, reason: &str) 
     failpoints::hit("boot.ended.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
     failpoints::hit("boot.ended.committed").map_err(AppError::internal)?;
-    if let Err(error) = app.power.power_off(&machine(node)).await {
+    if let Err(error) = app.switch(&machine(node), Command::PowerOff).await {
         power_failed(app, node, error).await?;
     }
     app.changed.notify_waiters();
@@ -133,7 +133,11 @@ async fn start(app: &App, node: &Node, settings: &Settings) -> Result<Mfs, AppEr
         base_keys: trusted.into_iter().map(|key| key.public_pem).collect(),
         disks: disks.iter().map(|(name, path)| BootDisk { name: name.clone(), path: path.clone() }).collect(),
     };
-    if let Err(error) = app.power.boot_mfs(&machine(node), &parameters).await {
+    if let Err(error) = app.switch(&machine(node), Command::BootMfs(&parameters)).await {
+        let error = match error {
+            SwitchError::Power(error) => error,
+            not_given @ SwitchError::NotGiven(_) => return power_failed(app, node, not_given).await,
+        };
         let mut tx = app.begin().await?;
         boots::end(&mut tx, id).await?;
         let message = format!("{}: {error}: {}", node.name, error.source);
@@ -142,29 +146,37 @@ async fn start(app: &App, node: &Node, settings: &Settings) -> Result<Mfs, AppEr
         tracing::warn!("{message}");
         if error.is_full() {
             // Another boot finds no more room, and would be counted against the machine.
-            return power_failed(app, node, error).await;
+            return power_failed(app, node, error.into()).await;
         }
     }
     Ok(Mfs::Waiting)
 }
 
 /// Asks the machine's own system to shut down, with a deadline, then switches it off.
-async fn switch_off(app: &App, node: &Node, patience: Duration) -> Result<(), PowerError> {
+async fn switch_off(app: &App, node: &Node, patience: Duration) -> Result<(), SwitchError> {
     let machine = machine(node);
     if app.power.status(&machine).await? == PowerStatus::OwnDisk {
-        match tokio::time::timeout(patience, app.power.shut_down(&machine)).await {
+        match tokio::time::timeout(patience, app.switch(&machine, Command::ShutDown)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(node = %node.name, "ask to shut down: {}", error.source),
+            Ok(Err(SwitchError::Power(error))) => {
+                tracing::warn!(node = %node.name, "ask to shut down: {}", error.source);
+            }
+            Ok(Err(not_given @ SwitchError::NotGiven(_))) => return Err(not_given),
             Err(_) => tracing::warn!(node = %node.name, "not shut down within {} s: switched off", patience.as_secs()),
         }
     }
-    app.power.power_off(&machine).await
+    app.switch(&machine, Command::PowerOff).await
 }
 
-/// A machine that cannot be switched is in nobody's control.
-pub(super) async fn power_failed(app: &App, node: &Node, error: PowerError) -> Result<Mfs, AppError> {
-    hold(app, node.id, doubt(&error)).await?;
-    Ok(Mfs::Waiting)
+/// A machine that cannot be switched is in nobody's control. One that this boss may not switch is another's.
+pub(super) async fn power_failed(app: &App, node: &Node, error: SwitchError) -> Result<Mfs, AppError> {
+    match error {
+        SwitchError::NotGiven(error) => Err(error.into()),
+        SwitchError::Power(error) => {
+            hold(app, node.id, doubt(&error)).await?;
+            Ok(Mfs::Waiting)
+        }
+    }
 }
 
 /// Says what a failure of the power means, and where to look: a full disk is nothing that a machine could help.

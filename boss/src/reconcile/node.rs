@@ -17,6 +17,7 @@ use super::permits::{WriteWish, issue};
 use super::work::{self, LOADING, Work};
 use crate::app::App;
 use crate::error::AppError;
+use crate::power::Command;
 use crate::swap::{advance, note, placement};
 
 /// Looks at a machine and takes its next step.
@@ -136,7 +137,7 @@ async fn run_own_system(app: &App, node: &Node, settings: &Settings) -> Result<(
     if !mfs::dismiss(app, node, settings).await? {
         return Ok(());
     }
-    if let Err(error) = app.power.boot_disk(&mfs::machine(node)).await {
+    if let Err(error) = app.switch(&mfs::machine(node), Command::BootDisk).await {
         mfs::power_failed(app, node, error).await?;
         return Ok(());
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::Method;
+use boss::power::{Command, Machine, PowerStatus, SwitchError};
 use boss::store::{Gate, StoreError};
 use boss::swap::{
     request_cancel, request_node_retry, request_retry, request_swap_in, request_swap_out, request_terminate,
@@ -11,7 +12,7 @@ use boss::takeover::take_over;
 use boss_api::ErrorCode;
 use boss_api::agent::{Permit, TERM_HEADER};
 use boss_api::user::ExperimentState;
-use boss_db::{PgPool, captures, term};
+use boss_db::{DbError, PgPool, captures, term};
 use boss_model::capture::CaptureStep;
 use boss_model::node::{NodeState, NodeStep};
 use boss_model::term::Standing;
@@ -20,7 +21,7 @@ use sigs::Digest;
 use sigs::seal::{SealKind, Sealed, TrustedKeys};
 use tower::ServiceExt as _;
 
-use crate::site::{Site, Upload, code};
+use crate::site::{Site, Upload, code, name};
 
 /// Another boss takes over, on the same database, with a state directory of its own.
 async fn another_boss(site: &Site) -> u64 {
@@ -68,6 +69,28 @@ async fn a_boss_that_slept_takes_nothing_from_agents_and_tells_them_nothing(pool
     assert!(matches!(late, Err(StoreError::TermOver { own: 1, found: Some(99) })), "{late:?}");
     assert!(site.app.staging.finish(order.capture, &upload.contents).is_err());
     assert!(site.app.staging.discard(order.capture).is_err());
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn a_boss_that_stood_still_switches_no_machine_once_another_rules(pool: PgPool) {
+    let site = Site::new(pool).await;
+    site.add_node("pc1").await;
+    let id = site.add_experiment("e", true, &["a"]).await;
+    request_swap_in(&site.app, id, site.user).await.unwrap();
+    let agent = site.agent("pc1", 0).await;
+    agent.write_all().await;
+    site.until_node("pc1", NodeStep::InUse).await;
+    let machine = Machine { name: name("pc1"), power: site.node("pc1").await.power };
+    let before = (site.power.boots_of("pc1"), *site.power.asked.lock().unwrap());
+    // It had looked whether it rules, stood still, and goes on now.
+    another_boss(&site).await;
+    for command in [Command::ShutDown, Command::PowerOff, Command::BootDisk, Command::BootMfs(&agent.parameters)] {
+        let what = format!("{command:?}");
+        let refused = site.app.switch(&machine, command).await.unwrap_err();
+        assert!(matches!(refused, SwitchError::NotGiven(DbError::TermOver { own: 1, .. })), "{what}: {refused:?}");
+    }
+    assert_eq!((site.power.boots_of("pc1"), *site.power.asked.lock().unwrap()), before, "nothing was asked of it");
+    assert_eq!(site.power.status_of("pc1"), PowerStatus::OwnDisk, "it runs as before");
 }
 
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]

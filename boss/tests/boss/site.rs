@@ -1,6 +1,6 @@
 //! A boss of the test, its machines, and an agent that does exactly what the test says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,13 +11,14 @@ use axum::http::{Method, Request, StatusCode};
 use boss::app::App;
 use boss::clock::Clock;
 use boss::config::{Config, DatabaseUrl};
-use boss::power::{BootControl, Machine, PowerDriver, PowerError, PowerFuture, PowerStatus};
+use boss::power::{BootControl, Machine, Power, PowerDriver, PowerError, PowerFuture, PowerStatus};
 use boss::sealing::BossKeys;
 use boss::store::{LocalStore, Staging};
 use boss::takeover::{Rule, take_over};
 use boss::{agent_api, reconcile};
 use boss_api::agent::{
-    BootParameters, CaptureOrder, CaptureProgress, FoundDisk, Lacking, Offer, PROTOCOL, Poll, Register, Task, WriteDone,
+    BootDisk, BootParameters, CaptureOrder, CaptureProgress, FoundDisk, Lacking, Offer, PROTOCOL, Poll, Register, Task,
+    WriteDone,
 };
 use boss_api::ids::{DiskId, ExperimentId, ImageId, ImageVersionId, JobId, NodeId, ProjectId, UserId, VirtualNodeId};
 use boss_api::user::{ExperimentState, JobState, PowerConfig, UserRole};
@@ -191,7 +192,7 @@ impl Site {
             room: store.room(),
             pace: Arc::default(),
             store: Arc::new(store),
-            power: Arc::clone(&power) as Arc<dyn PowerDriver>,
+            power: Power::new(Arc::clone(&power) as Arc<dyn PowerDriver>),
             keys: Arc::new(keys),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             term,
@@ -277,20 +278,26 @@ impl Site {
     }
 
     pub(crate) async fn add_node(&self, node: &str) -> NodeId {
+        self.add_node_with(node, &["sda"]).await
+    }
+
+    pub(crate) async fn add_node_with(&self, node: &str, disks: &[&str]) -> NodeId {
         let id = NodeId::new(Uuid::now_v7());
-        let disks = BTreeMap::from([(name("sda"), format!("/dev/{node}"))]);
+        let paths = disks.iter().map(|disk| (name(disk), format!("/dev/{node}-{disk}"))).collect();
         let mut tx = self.app.pool.begin().await.unwrap();
-        nodes::add(&mut tx, id, &name(node), &PowerConfig::Process { disks }, self.app.now()).await.unwrap();
-        let disk = Disk {
-            id: DiskId::new(Uuid::now_v7()),
-            node_id: id,
-            name: name("sda"),
-            serial: format!("S-{node}"),
-            bytes: self.disk_bytes,
-            sector_size: SectorSize::S512,
-            position: 0,
-        };
-        nodes::add_disk(&mut tx, &disk).await.unwrap();
+        nodes::add(&mut tx, id, &name(node), &PowerConfig::Process { disks: paths }, self.app.now()).await.unwrap();
+        for (position, disk) in (0..).zip(disks) {
+            let disk = Disk {
+                id: DiskId::new(Uuid::now_v7()),
+                node_id: id,
+                name: name(disk),
+                serial: serial(node, disk),
+                bytes: self.disk_bytes,
+                sector_size: SectorSize::S512,
+                position,
+            };
+            nodes::add_disk(&mut tx, &disk).await.unwrap();
+        }
         tx.commit().await.unwrap();
         id
     }
@@ -479,17 +486,25 @@ impl Agent {
     }
 
     pub(crate) async fn register(&self) -> Result<(), ApiError> {
-        self.register_with(&format!("S-{}", self.node)).await
+        self.register_as(|disk| serial(&self.node, disk)).await
     }
 
     pub(crate) async fn register_with(&self, serial: &str) -> Result<(), ApiError> {
-        let disk =
-            FoundDisk { name: name("sda"), serial: serial.into(), bytes: self.bytes, sector_size: SectorSize::S512 };
+        self.register_as(|_| serial.to_owned()).await
+    }
+
+    async fn register_as(&self, serial: impl Fn(&str) -> String) -> Result<(), ApiError> {
+        let found = |disk: &BootDisk| FoundDisk {
+            name: disk.name.clone(),
+            serial: serial(disk.name.as_str()),
+            bytes: self.bytes,
+            sector_size: SectorSize::S512,
+        };
         let register = Register {
             protocol: PROTOCOL,
             boot_token: self.parameters.boot_token.clone(),
             secret_hash: Digest::of(&self.secret),
-            disks: vec![disk],
+            disks: self.parameters.disks.iter().map(found).collect(),
         };
         self.post("register", &register).await.map(drop)
     }
@@ -570,6 +585,10 @@ impl Agent {
         }
         self.finish(order, upload).await.unwrap();
     }
+}
+
+fn serial(node: &str, disk: &str) -> String {
+    format!("S-{node}-{disk}")
 }
 
 fn path(order: &CaptureOrder) -> String {

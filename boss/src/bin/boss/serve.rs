@@ -9,7 +9,7 @@ use anyhow::Context;
 use boss::app::App;
 use boss::clock::{Clock as _, SystemClock};
 use boss::config::Config;
-use boss::power::{Limited, ProcessDriver};
+use boss::power::{Limited, Power, ProcessDriver};
 use boss::sealing::BossKeys;
 use boss::store::{LocalStore, Staging, StateLock};
 use boss::takeover::{Rule, take_over};
@@ -44,7 +44,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         pace: Arc::default(),
         store: Arc::new(store),
         staging: Arc::new(staging),
-        power: Arc::new(Limited::new(power, POWER_LIMIT)),
+        power: Power::new(Arc::new(Limited::new(power, POWER_LIMIT))),
         keys: Arc::new(keys),
         clock: Arc::new(SystemClock),
         term,
