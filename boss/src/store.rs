@@ -14,6 +14,7 @@ use std::sync::Arc;
 use boss_api::ErrorCode;
 use sigs::{ByteLen, ByteOffset, ByteRange, Digest, ReadAt};
 use tokio::io::AsyncRead;
+use web::words::bytes;
 
 use crate::error::AppError;
 
@@ -114,8 +115,10 @@ pub enum StoreError {
     NoSpace(#[source] io::Error),
     /// What is left is kept back.
     #[error(
-        "the store has no room for {wanted} bytes: {folder} has {free} bytes left, of which {kept} are kept back \
-         (store/reserve_percent); nothing was stored; make room there and try again"
+        "the store has no room: {folder} has {} free, and {} must stay free (store/reserve_percent); nothing was stored; \
+         make room there, at least {}, and try again",
+        bytes(free.get()), bytes(kept.get()),
+        bytes(wanted.get().saturating_add(kept.get()).saturating_sub(free.get()))
     )]
     NoRoom {
         /// How much was asked for.

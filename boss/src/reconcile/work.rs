@@ -52,7 +52,8 @@ pub(super) async fn save(app: &App, node: &Node, settings: &Settings) -> Result<
         return Ok(Work::Waiting);
     }
     let Mfs::Ready(boot) = mfs::ensure(app, node, settings).await? else { return Ok(Work::Waiting) };
-    let active = all.iter().any(|capture| waits_for(&capture) && capture.failure().is_none() && is_in(capture, &boot));
+    let mut active =
+        all.iter().any(|capture| waits_for(&capture) && capture.failure().is_none() && is_in(capture, &boot));
     for capture in &all {
         match capture.state.step() {
             CaptureStep::Failed if is_in(capture, &boot) => {
@@ -72,6 +73,8 @@ pub(super) async fn save(app: &App, node: &Node, settings: &Settings) -> Result<
                 }
                 captures::assign(&mut tx, app.term, capture, boot.id, app.now()).await?;
                 tx.commit().await?;
+                // One that failed waits for this one, too: ending the boot would cost it an attempt.
+                active = true;
                 app.changed.notify_waiters();
             }
             CaptureStep::Frozen | CaptureStep::Streaming if !is_in(capture, &boot) => {

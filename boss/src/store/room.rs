@@ -70,9 +70,20 @@ mod tests {
         room.keep_back(100);
         let refused = room.ask(ByteLen::new(1)).unwrap_err();
         assert!(matches!(refused, StoreError::NoRoom { .. }), "{refused}");
-        assert!(refused.to_string().contains("kept back"), "{refused}");
+        assert!(refused.to_string().contains("must stay free (store/reserve_percent)"), "{refused}");
         room.keep_back(0);
         assert!(matches!(room.ask(ByteLen::new(u64::MAX)), Err(StoreError::NoRoom { .. })), "no overflow");
+    }
+
+    #[test]
+    fn how_much_is_free_and_has_to_be_is_said_in_units_for_people() {
+        let (wanted, free, kept) = (ByteLen::new(1), ByteLen::new(3 << 30), ByteLen::new(5 << 30));
+        let refused = StoreError::NoRoom { wanted, free, kept, folder: "/s/store".into() };
+        assert_eq!(
+            refused.to_string(),
+            "the store has no room: /s/store has 3.0 GiB free, and 5.0 GiB must stay free (store/reserve_percent); \
+             nothing was stored; make room there, at least 2.0 GiB, and try again"
+        );
     }
 
     #[test]

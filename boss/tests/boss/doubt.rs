@@ -114,6 +114,45 @@ async fn an_agent_that_dies_costs_a_boot_and_no_frame_twice(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn a_disk_that_waits_its_turn_hides_no_other_that_stands_still(pool: PgPool) {
+    let site = Site::new(pool).await;
+    site.add_node_with("pc1", &["sda", "sdb"]).await;
+    for (setting, value) in [("swap/at_once", "1"), ("swap/attempts", "2"), ("swap/stall_timeout_s", "60")] {
+        site.set(setting, value).await;
+    }
+    let id = site.add_experiment("e", true, &["a"]).await;
+    site.swap_in(id, &["pc1"]).await;
+    // By a clock that stands still the boot of the swap-in would count as one of the swap-out.
+    site.pass(1);
+    request_swap_out(&site.app, id, site.user).await.unwrap();
+    // The first disk fails in passing. In the next boot the second comes before it, and stands still.
+    let agent = site.agent("pc1", 1).await;
+    let first = agent.order().await;
+    assert_eq!(first.disk.as_str(), "sda");
+    agent.begin(&first).await.unwrap();
+    agent.fail(&first, "transient").await.unwrap();
+    let agent = site.again("pc1").await;
+    let second = agent.order().await;
+    assert_eq!(second.disk.as_str(), "sdb");
+    agent.begin(&second).await.unwrap();
+    site.pass(61);
+    site.until_count("SELECT count(*) FROM captures WHERE state = 'failed'", 1).await;
+    // It gave its turn up, and that is no failure of the one that waited.
+    agent.save(&Upload::delta()).await;
+    let agent = site.again("pc1").await;
+    let again = agent.order().await;
+    assert_eq!((again.capture, again.attempt), (second.capture, 2));
+    agent.begin(&again).await.unwrap();
+    site.pass(61);
+    let reason = site.until_held("pc1").await;
+    assert!(
+        reason.contains("disk sdb was not saved: no byte was scanned") && reason.contains("2 attempts"),
+        "{reason}"
+    );
+    assert_eq!(site.count(SANITIZED).await, 0);
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
 async fn a_disk_that_reads_back_as_something_else_holds_the_machine(pool: PgPool) {
     let site = Site::new(pool).await;
     site.add_node("pc1").await;

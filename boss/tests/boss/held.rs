@@ -248,6 +248,30 @@ async fn a_swap_out_that_is_held_is_taken_back_too(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn a_swap_out_that_is_taken_back_and_held_on_its_way_back_is_terminated(pool: PgPool) {
+    let (site, id) = active(pool, &["pc1"], &["a"]).await;
+    request_swap_out(&site.app, id, site.user).await.unwrap();
+    let agent = site.agent("pc1", 1).await;
+    let order = agent.order().await;
+    agent.begin(&order).await.unwrap();
+    agent.fail(&order, "machine").await.unwrap();
+    site.until_held("pc1").await;
+    *site.power.deaf.lock().unwrap() = true;
+    let back = request_cancel(&site.app, id, site.user).await.unwrap();
+    site.until_held("pc1").await;
+    site.until_job(back, JobState::Held).await;
+    let NodeState::Held(held) = site.node("pc1").await.state else { panic!("pc1 is not held") };
+    assert_eq!(held.from, NodeStep::Rebooting);
+    *site.power.deaf.lock().unwrap() = false;
+    let end = request_terminate(&site.app, id, site.user).await.unwrap();
+    site.again("pc1").await.write_all().await;
+    site.until_job(end, JobState::Done).await;
+    site.until_job(back, JobState::Failed).await;
+    site.until_node("pc1", NodeStep::Free).await;
+    site.until_state(id, ExperimentState::Ended).await;
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
 async fn a_swap_in_that_is_held_is_given_up_and_what_was_saved_stays(pool: PgPool) {
     let (site, id) = active(pool, &["pc1"], &["a"]).await;
     request_swap_out(&site.app, id, site.user).await.unwrap();
