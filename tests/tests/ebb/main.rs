@@ -8,6 +8,7 @@ mod kills;
 mod model;
 mod scene;
 mod seals;
+mod store;
 mod syscalls;
 mod torture;
 mod transfers;
