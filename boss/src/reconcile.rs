@@ -9,6 +9,7 @@ pub(crate) mod hold;
 mod mfs;
 mod node;
 pub(crate) mod permits;
+mod reads;
 mod verify;
 mod work;
 

@@ -5,6 +5,7 @@ mod local;
 mod lock;
 mod room;
 mod staging;
+mod whole;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ pub use lock::StateLock;
 pub use room::Room;
 pub(crate) use staging::digest_of;
 pub use staging::{Finished, StagedName, Staging};
+pub(crate) use whole::is_whole;
 
 /// What a store returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

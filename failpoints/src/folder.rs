@@ -20,8 +20,9 @@ pub(crate) struct Folder {
 #[derive(Debug, Default)]
 struct Passed {
     each: HashMap<&'static str, u32>,
-    /// Any of them, since something is armed at any.
+    /// Any of them, since something is armed at any, and what that is.
     any: u32,
+    armed: Option<(u32, Action)>,
 }
 
 /// What happens at a place.
@@ -70,8 +71,13 @@ impl Folder {
         }
         let any = format!("any.{}", self.program);
         let armed = self.armed(&any);
-        passed.any = if armed.is_some() { passed.any + 1 } else { 0 };
-        self.take(&any, armed?, passed.any)
+        if passed.armed != armed {
+            (passed.armed, passed.any) = (armed, 0);
+        }
+        passed.any += 1;
+        let action = self.take(&any, armed?, passed.any)?;
+        passed.armed = None;
+        Some(action)
     }
 
     fn armed(&self, name: &str) -> Option<(u32, Action)> {
@@ -137,6 +143,8 @@ mod tests {
         }
         folder.pass("a.b").unwrap();
         fs::write(temp.path().join("armed/any.there"), "error 1").unwrap();
+        fs::write(temp.path().join("armed/any.here"), "crash 9").unwrap();
+        folder.pass("a.b").unwrap();
         for _ in 0..2 {
             fs::write(temp.path().join("armed/any.here"), "error 2").unwrap();
             folder.pass("a.b").unwrap();

@@ -70,6 +70,8 @@ pub async fn fence(conn: &mut PgConnection, own: u64) -> Outcome<()> {
 /// # Errors
 /// [`DbError::TermOver`] when it does not.
 pub async fn fence_alone(conn: &mut PgConnection, own: u64) -> Outcome<()> {
+    // What is done under this lock cannot be undone by the end of the transaction: it is not ended for standing still.
+    sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *conn).await?;
     let ruling = sqlx::query_scalar!("SELECT term FROM boss_term FOR UPDATE").fetch_one(conn).await?;
     compare(own, ruling)
 }

@@ -11,13 +11,13 @@ use boss_db::captures::{self, Capture};
 use boss_db::{images, nodes};
 use boss_model::capture::{CaptureEvent, CaptureStep};
 use boss_verify::VerifyError;
-use sha2::{Digest as _, Sha256};
 use sigs::{Digest, ReadAt, Root, Signature, SignatureError};
 
 use crate::app::App;
 use crate::error::AppError;
 use crate::keeping;
-use crate::store::digest_of;
+use crate::reconcile::reads::Reads;
+use crate::store::{digest_of, is_whole};
 use crate::swap::note;
 
 /// How the reading ended.
@@ -38,7 +38,7 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
         Some(base) => images::version(&mut conn, base).await?,
         None => None,
     };
-    let limit = app.settings(&mut conn).await?.command_timeout;
+    let limit = app.settings(&mut conn).await?.stall_timeout;
     drop(conn);
     let (Some((zdi, _)), Some(expected), CaptureStep::Received) =
         (capture.zdi, capture.target_root, capture.state.step())
@@ -55,14 +55,15 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
     };
     let verdict = match opened.await {
         Ok((image, base)) => {
-            let sig = app.staging.scratch(id);
+            let (sig, reads) = (app.staging.scratch(id), Reads::default());
+            let (image, base) = (reads.counted(image), base.map(|(source, root)| (reads.counted(source), root)));
             let reading = tokio::task::spawn_blocking(move || prove(zdi, image, base, expected, sig));
-            match tokio::time::timeout(limit, reading).await {
-                Ok(Ok(verdict)) => verdict,
+            match reads.unless_still(limit, reading).await {
+                Some(Ok(verdict)) => verdict,
                 // What breaks or hangs once does so again: a person looks at it.
-                Ok(Err(broken)) => Verdict::Unreadable(format!("object {zdi}: the reader broke: {broken}")),
-                Err(_) => Verdict::Unreadable(format!(
-                    "object {zdi}: the reading took longer than {} seconds (swap/command_timeout_s)",
+                Some(Err(broken)) => Verdict::Unreadable(format!("object {zdi}: the reader broke: {broken}")),
+                None => Verdict::Unreadable(format!(
+                    "object {zdi}: the store gave no byte of it for {} seconds (swap/stall_timeout_s)",
                     limit.as_secs()
                 )),
             }
@@ -91,7 +92,7 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
         }
         Verdict::Refuted(reason) => {
             tracing::error!(capture = %id, "verification failed: {reason}");
-            let (class, more) = match intact(app, zdi).await {
+            let (class, more) = match is_whole(&*app.store, zdi).await {
                 Ok(true) => (FailureClass::Corruption, String::new()),
                 // Bytes that are not their name would be taken for stored by the next attempt.
                 Ok(false) => {
@@ -100,7 +101,7 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
                 }
                 // Perhaps it is whole, and another capture rests on it, too: it stays where it is.
                 Err(error) => {
-                    (FailureClass::Machine, format!("; and it cannot be read again: {}", error.told().message))
+                    (FailureClass::Machine, format!("; and the object cannot be read again: {}", chain(&error)))
                 }
             };
             fail(app, &capture, class, format!("verification failed: {reason}{more}")).await?;
@@ -189,21 +190,4 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
-}
-
-/// Returns whether an object still has the digest it is named by.
-async fn intact(app: &App, digest: Digest) -> Result<bool, AppError> {
-    use tokio::io::AsyncReadExt as _;
-    if app.store.head(digest).await?.is_none() {
-        return Ok(true);
-    }
-    let (_, mut bytes) = app.store.get(digest, None).await?;
-    let (mut hash, mut buf) = (Sha256::new(), vec![0; 256 << 10]);
-    loop {
-        let n = bytes.read(&mut buf).await.map_err(AppError::internal)?;
-        if n == 0 {
-            return Ok(Digest::from_bytes(hash.finalize().into()) == digest);
-        }
-        hash.update(&buf[..n]);
-    }
 }

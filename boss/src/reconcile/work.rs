@@ -201,7 +201,7 @@ async fn try_again(
         FailureClass::Corruption => {
             "find out what damaged the bytes before you retry the experiment; the disk is untouched by us"
         }
-        FailureClass::Machine => "see to the machine, then retry the experiment",
+        FailureClass::Machine => "see to the machine, or to the store where that is named, then retry the experiment",
     };
     let tried = if attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() };
     hold(app, node.id, Doubt::new(format!("{what}{tried}"), next)).await?;

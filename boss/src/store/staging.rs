@@ -18,6 +18,7 @@ use sigs::zdi::{Contents, HEADER_BYTES, MAX_FRAME_STORED_BYTES, header_bytes};
 use sigs::{ByteLen, ByteOffset, Digest};
 
 use super::local::{ASIDE, make_private_dir, set_aside, sync_dir};
+use super::whole::is_whole;
 use super::{Gate, ImageStore, Put, Room, StoreError};
 
 const INDEX_RECORD: usize = 44;
@@ -305,14 +306,24 @@ impl Staging {
         sync_dir(&self.folder)
     }
 
-    /// Gives a finished file to the store.
+    /// Gives a finished file to the store. What is there already under its name, and is damaged, makes way for it.
     ///
     /// # Errors
     /// When it can neither be taken over nor was before.
     pub async fn hand_over(&self, store: &dyn ImageStore, finished: &Finished) -> Result<(), StoreError> {
-        // A boss that died after the hand-over and before anybody knew finds it done.
-        if store.head(finished.digest).await?.is_none() {
-            store.put_file(finished.digest, &finished.path).await?;
+        let (digest, path) = (finished.digest, &finished.path);
+        match store.head(digest).await? {
+            None => drop(store.put_file(digest, path).await?),
+            // It was there before. Bytes that went bad since, or cannot be read, would fail this capture and the next.
+            Some(_) if tokio::fs::try_exists(path).await.unwrap_or(false) => {
+                if !is_whole(store, digest).await.unwrap_or(false) {
+                    tracing::warn!(%digest, "an object is damaged: it is set aside, and what arrived takes its place");
+                    store.set_aside(digest).await?;
+                    store.put_file(digest, path).await?;
+                }
+            }
+            // A boss that died after the hand-over and before anybody knew finds it done.
+            Some(_) => {}
         }
         failpoints::hit("staging.handed-over").map_err(StoreError::io("hand over", &finished.path))?;
         Ok(())

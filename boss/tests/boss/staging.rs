@@ -66,6 +66,29 @@ async fn a_finished_upload_becomes_an_image_and_no_late_frame_reaches_it() {
 }
 
 #[tokio::test]
+async fn an_object_that_went_bad_makes_way_for_what_arrives() {
+    let state = tempfile::tempdir().unwrap();
+    let (store, staging) = (open_store(state.path()), open_staging(state.path()));
+    let upload = Upload::delta();
+    for damaged in [false, true] {
+        let capture = capture();
+        put_all(&staging, capture, &upload);
+        let finished = staging.finish(capture, &upload.contents).unwrap().unwrap();
+        let object = store.path_of(finished.digest).unwrap();
+        if damaged {
+            let mut bytes = fs::read(&object).unwrap();
+            bytes[70] ^= 1;
+            fs::remove_file(&object).unwrap();
+            fs::write(&object, bytes).unwrap();
+        }
+        staging.hand_over(&store, &finished).await.unwrap();
+        assert_eq!(Digest::of(&fs::read(&object).unwrap()), finished.digest);
+        staging.discard(capture).unwrap();
+    }
+    assert_eq!(fs::read_dir(state.path().join("store/aside")).unwrap().count(), 1, "the damaged one can be looked at");
+}
+
+#[tokio::test]
 async fn frames_that_are_not_used_are_left_out() {
     let state = tempfile::tempdir().unwrap();
     let staging = open_staging(state.path());

@@ -42,17 +42,18 @@ pub fn run(folder: &Path, bound: Bound, most: Option<usize>, workers: usize) -> 
         cycles = cycles.into_iter().step_by(step).collect();
     }
     let wanted = cycles.iter().flatten().filter(|(_, kill)| kill.is_some()).count();
-    let (mut killed, mut trouble, mut failures) = (0, Trouble::default(), Vec::new());
-    let told = |index: usize, _: &Cycle, ended: anyhow::Result<(usize, Trouble)>| {
+    let (mut killed, mut trouble, mut failures) = (BTreeMap::<_, usize>::new(), Trouble::default(), Vec::new());
+    let told = |index: usize, _: &Cycle, ended: anyhow::Result<(Vec<&'static str>, Trouble)>| {
         let place = format!("[{}/{}]", index + 1, cycles.len());
         match ended {
-            Ok((times, more)) => {
+            Ok((programs, more)) => {
+                let times = programs.len();
                 talk::say(format!(
                     "{place} killed {times}, held {}, boss started again {}",
                     more.held.len(),
                     more.restarts
                 ));
-                killed += times;
+                programs.into_iter().for_each(|program| *killed.entry(program).or_default() += 1);
                 trouble.add(more);
             }
             Err(error) => {
@@ -62,14 +63,23 @@ pub fn run(folder: &Path, bound: Bound, most: Option<usize>, workers: usize) -> 
         }
     };
     workers::share(folder, first, workers, &cycles, |worker, _, cycle| one(worker, cycle), told);
-    // How many places there are differs a little from time to time, and the last may not be come by.
-    if killed * 4 < wanted * 3 {
-        failures.push(format!("only {killed} of {wanted} were killed"));
+    let killed_of = |program| killed.get(program).copied().unwrap_or(0);
+    let wanted_of =
+        |program| cycles.iter().flatten().filter(|(_, kill)| kill.is_some_and(|kill| kill.0 == program)).count();
+    for program in PROGRAMS {
+        // How many places there are differs a little from time to time, and the last may not be come by.
+        let (killed, wanted) = (killed_of(program), wanted_of(program));
+        if killed * 4 < wanted * 3 {
+            failures.push(format!("{program} was killed {killed} times instead of {wanted}"));
+        }
     }
+    let killed = PROGRAMS.into_iter().map(killed_of).sum::<usize>();
     let mut more = serde_json::Map::new();
     for program in PROGRAMS {
         let count: u32 = passes.iter().filter_map(|(_, of)| of.get(program)).sum();
-        more.insert(format!("places_of_{}", program.replace('-', "_")), json!(count));
+        let name = program.replace('-', "_");
+        more.insert(format!("places_of_{name}"), json!(count));
+        more.insert(format!("killed_of_{name}"), json!(killed_of(program)));
     }
     more.insert("planned".into(), json!(planned));
     more.insert("not_reached".into(), json!(wanted.saturating_sub(killed)));
@@ -89,6 +99,10 @@ fn learn(turnover: &mut Turnover) -> anyhow::Result<Passes> {
         ensure!(trouble == Trouble::default(), "{turn:?}: {trouble:?}");
         passes.push((turn, PROGRAMS.into_iter().map(|name| (name, turnover.arming().most_of(name))).collect()));
     }
+    for program in PROGRAMS {
+        let comes_by = passes.iter().any(|(_, of)| of.get(program).is_some_and(|count| *count > 0));
+        ensure!(comes_by, "{program} comes by no place at all");
+    }
     Ok(passes)
 }
 
@@ -103,18 +117,19 @@ fn plan(passes: &Passes, bound: Bound) -> Vec<Cycle> {
     (0..cycles).map(|at| turns.iter().map(|(turn, kills)| (*turn, kills.get(at).copied())).collect()).collect()
 }
 
-/// One cycle. Returns how many were killed in it.
-fn one(worker: &mut Worker, cycle: &Cycle) -> anyhow::Result<(usize, Trouble)> {
+/// One cycle. Returns who was killed in it.
+fn one(worker: &mut Worker, cycle: &Cycle) -> anyhow::Result<(Vec<&'static str>, Trouble)> {
     let turnover = worker.turnover()?;
-    let (mut killed, mut trouble) = (0, Trouble::default());
+    let (mut killed, mut trouble) = (Vec::new(), Trouble::default());
     for (turn, kill) in cycle {
         turnover.arming().clear()?;
-        let place = kill.map(|(program, _)| format!("any.{program}"));
-        if let Some(((_, number), place)) = kill.zip(place.as_deref()) {
-            turnover.arming().arm(place, Fault::Crash, number)?;
+        if let Some((program, number)) = kill {
+            turnover.arming().arm(&format!("any.{program}"), Fault::Crash, *number)?;
         }
         trouble.add(turnover.turn(*turn).with_context(|| format!("in {turn:?}, killed: {kill:?}"))?);
-        killed += usize::from(place.is_some_and(|place| turnover.arming().has_fired(&place)));
+        killed.extend(
+            kill.map(|(program, _)| program).filter(|name| turnover.arming().has_fired(&format!("any.{name}"))),
+        );
     }
     Ok((killed, trouble))
 }

@@ -123,7 +123,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     let told = arguments.settings.told()?;
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
-    match arguments.command {
+    let done = match arguments.command {
         Command::Serve => runtime.block_on(serve::serve(told.resolve()?)),
         Command::Migrate => runtime.block_on(async {
             let pool = connect(&told.database()?).await?;
@@ -139,7 +139,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             let pool = connect(&told.database()?).await?;
             admin::run(command, &pool).await
         }),
-    }
+    };
+    // Whoever still waits for a medium is not waited for: what counts is durable, or begun again by the next start.
+    runtime.shutdown_background();
+    done
 }
 
 /// Connects to the database, and says what to do where that is not possible.
