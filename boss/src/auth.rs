@@ -22,6 +22,9 @@ use crate::app::App;
 use password::PasswordDesk;
 use session::CookiePolicy;
 use throttle::Throttle;
+use tokio::sync::Semaphore;
+
+use crate::user_api::uploads::AT_ONCE;
 
 /// What handlers on the user listener share.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub struct Site {
     pub passwords: Arc<PasswordDesk>,
     /// Slows down guessing.
     pub throttle: Arc<Throttle>,
+    /// Turns to send a piece of an object.
+    pub uploads: Arc<Semaphore>,
 }
 
 impl Site {
@@ -43,6 +48,7 @@ impl Site {
             cookies: CookiePolicy::for_base_url(&app.config.base_url),
             passwords: Arc::new(PasswordDesk::new()),
             throttle: Arc::new(Throttle::new()),
+            uploads: Arc::new(Semaphore::new(AT_ONCE)),
             app,
         }
     }

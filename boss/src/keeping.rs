@@ -14,10 +14,11 @@ use boss_api::ids::CaptureId;
 use boss_db::{PgConnection, captures, nodes, objects, term};
 use boss_model::capture::CaptureStep;
 use sigs::Digest;
+use time::OffsetDateTime;
 
 use crate::app::App;
 use crate::error::AppError;
-use crate::store::StagedName;
+use crate::store::{Arrival, StagedName};
 
 /// What a look through the store found and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,14 +106,23 @@ pub async fn look(app: &App, kept_why: Option<&str>) -> Result<Look, AppError> {
     Ok(look)
 }
 
-/// Goes through what of captures has arrived: what nobody will send more of goes, what no row knows is set aside.
+/// Goes through what has arrived: what nobody will send more of goes, what of captures no row knows is set aside. Of an
+/// object that somebody uploads that is what nothing arrived of for as long as the store keeps what nobody refers to.
 ///
 /// # Errors
 /// When the staging folder or the database fails.
 pub async fn tidy_staging(app: &App) -> Result<(), AppError> {
+    let grace = app.settings(&mut *app.pool.acquire().await?).await?.store_grace;
     for name in app.staging.names()? {
         match name {
-            StagedName::Capture(id) => match fate(&mut *app.pool.acquire().await?, id).await? {
+            StagedName::Of(Arrival::Object(object)) => {
+                let last = app.staging.last_arrived(object)?;
+                if last.is_some_and(|last| app.now() - OffsetDateTime::from(last) > grace) {
+                    tracing::info!(%object, "what arrived of an object is removed: nobody sent more of it");
+                    app.staging.discard(object)?;
+                }
+            }
+            StagedName::Of(Arrival::Capture(id)) => match fate(&mut *app.pool.acquire().await?, id).await? {
                 Fate::Stays => {}
                 Fate::Discarded => app.staging.discard(id)?,
                 Fate::SetAside => {
@@ -254,5 +264,26 @@ mod tests {
         assert!(site.app.staging.names().unwrap().is_empty());
         let aside = site.app.config.state.join("store/aside");
         assert_eq!(std::fs::read_dir(aside).unwrap().count(), 2, "its frames and their index");
+    }
+
+    #[sqlx::test(migrator = "boss_db::MIGRATOR")]
+    async fn what_arrived_of_an_object_goes_when_nobody_sends_more_for_the_grace(pool: PgPool) {
+        let site = TestApp::new(pool).await;
+        let (object, piece) = (Digest::of(b"never whole"), b"a piece");
+        site.app.staging.put_frame(object, Digest::of(piece), piece).unwrap();
+        let folder = site.app.config.state.join("store/staging");
+        let came = |at: OffsetDateTime| {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let file = std::fs::File::options().write(true).open(entry.unwrap().path()).unwrap();
+                file.set_modified(at.into()).unwrap();
+            }
+        };
+        came(site.app.now() - Duration::days(7));
+        tidy_staging(&site.app).await.unwrap();
+        assert_eq!(site.app.staging.lacking(object, &[Digest::of(piece)]).unwrap(), [], "not a moment early");
+        came(site.app.now() - Duration::days(7) - Duration::seconds(1));
+        tidy_staging(&site.app).await.unwrap();
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+        assert_eq!(site.app.staging.lacking(object, &[Digest::of(piece)]).unwrap().len(), 1);
     }
 }

@@ -7,3 +7,4 @@ mod images;
 mod objects;
 mod pages;
 mod signing_in;
+mod uploads;

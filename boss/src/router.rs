@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
+use boss_api::user::MAX_PIECES;
 use boss_api::{ApiError, ErrorCode};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -17,12 +18,16 @@ use crate::app::App;
 use crate::auth::Site;
 use crate::error::AppError;
 use crate::pages;
-use crate::user_api::{experiments, images, jobs, login, no_such_method, no_such_request, nodes, objects, settings};
+use crate::user_api::{
+    experiments, images, jobs, login, no_such_method, no_such_request, nodes, objects, settings, uploads,
+};
 
 /// The most bytes of a body, where nothing else is said.
 const BODY_BYTES: usize = 1 << 20;
 /// The most bytes of a registration: the sealed manifest, quoted thrice.
 const REGISTER_BYTES: usize = 32 << 20;
+/// The most bytes of the list of all pieces of an object.
+const FINISH_BYTES: usize = MAX_PIECES * 32;
 /// How long an answer may take; the longest wait a caller may ask for is 30 s.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -118,6 +123,9 @@ fn quick() -> Vec<Route> {
         POST "/api/v1/images/{project}/{name}/{version}/retire" => images::retire;
         GET "/api/v1/objects/{digest}" => objects::get;
         HEAD "/api/v1/objects/{digest}" => objects::head;
+        POST "/api/v1/uploads/{digest}" => uploads::begin;
+        POST "/api/v1/uploads/{digest}/offer" => uploads::offer;
+        PUT "/api/v1/uploads/{digest}/pieces/{piece}" => uploads::piece;
         GET "/api/v1/settings" => settings::list;
         PUT "/api/v1/settings/{name}" => settings::change;
     });
@@ -154,10 +162,11 @@ fn for_people() -> Vec<Route> {
     routes
 }
 
-/// Takes as long as the sender needs; stops when nothing comes.
+/// Takes as long as the sender needs, and stops when nothing comes; or as long as reading back what was sent.
 fn slow() -> Vec<Route> {
     routes! { Program:
         PUT "/api/v1/objects/{digest}" => objects::put, DefaultBodyLimit::disable();
+        POST "/api/v1/uploads/{digest}/finish" => uploads::finish, DefaultBodyLimit::max(FINISH_BYTES);
     }
 }
 
@@ -175,7 +184,11 @@ fn gather(routes: Vec<Route>) -> Router<Site> {
 
 /// Builds what the user listener serves.
 pub fn build(app: App) -> Router {
-    let site = Site::new(app);
+    build_for(Site::new(app))
+}
+
+/// Builds it for a site that somebody else has a hand on, too.
+pub(crate) fn build_for(site: Site) -> Router {
     // From the inside out: a limit, a deadline, a catch for defects, headers, a trace.
     gather(quick())
         .merge(gather(for_people()))

@@ -1,5 +1,6 @@
 //! Images and swap state on disk: immutable objects named by their digest, and what is still arriving.
 
+mod arrival;
 mod gate;
 mod local;
 mod lock;
@@ -19,7 +20,9 @@ use web::words::bytes;
 
 use crate::error::AppError;
 
+pub use arrival::{Arrival, NoArrival};
 pub use gate::Gate;
+pub(crate) use local::blocking;
 pub use local::{LocalStore, make_private_dir};
 pub use lock::StateLock;
 pub use room::Room;

@@ -8,6 +8,7 @@ pub mod login;
 pub mod nodes;
 pub mod objects;
 pub mod settings;
+pub mod uploads;
 
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};

@@ -8,7 +8,7 @@
 //! - [`state`]: what the records add up to
 //! - [`recover`]: what is done next, by the last record and what is on disk
 //! - [`place`]: where an item comes from and goes to; [`boss`]: asking a boss for what it has
-//! - `source`, `origin`, `copy`, `run`, `release`: doing it
+//! - `source`, `origin`, `copy`, `send`, `run`, `release`: doing it
 //! - [`limit`], [`room`]: how fast it may be, and how full it may make what it copies to
 //! - [`shelf`]: the directory of journals; [`watch`], [`stop`]: what others than its worker do with a transfer;
 //!   [`fsck`]: what is wrong in there, and what to do about it
@@ -34,6 +34,7 @@ pub mod recover;
 mod release;
 pub mod room;
 mod run;
+mod send;
 pub mod shelf;
 mod source;
 pub mod state;
@@ -111,6 +112,12 @@ pub enum TransferError {
         #[source]
         source: Box<ClientError>,
     },
+    /// A boss has not what it said that it has.
+    #[error("boss at {boss} lost again and again what was sent; look at its store")]
+    Forgetful {
+        /// Its address.
+        boss: String,
+    },
     /// Nobody is signed in at the boss that has something.
     #[error("nobody is signed in there to ask for {place}")]
     NoBoss {
@@ -179,7 +186,7 @@ impl TransferError {
             Self::Impossible { .. } | Self::Defect { .. } | Self::WrongPhase { .. } => "defect",
             Self::NoRoom { .. } => "no-space",
             Self::Io { source, .. } if is_full(source) => "no-space",
-            Self::Io { .. } | Self::Journal(_) | Self::Stopped => "transient",
+            Self::Io { .. } | Self::Journal(_) | Self::Stopped | Self::Forgetful { .. } => "transient",
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::error::{ApiError, ErrorCode};
 mod agent;
 mod files;
 mod ranges;
+mod uploads;
 mod user;
 
 pub use agent::{AgentClient, LowerTerm, TermMemory};

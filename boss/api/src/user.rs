@@ -19,6 +19,10 @@
 //! | `GET objects/{digest}` | -> raw bytes; with `Range: bytes=A-B` those, 206, or 416; 404 is not there, or not for you |
 //! | `HEAD objects/{digest}` | -> 200 is there, 404 is not |
 //! | `PUT objects/{digest}` | raw bytes -> 201 stored, 200 was there |
+//! | `POST uploads/{digest}` | [`BeginUpload`] -> 201 pieces of the object may come, 200 it is there |
+//! | `POST uploads/{digest}/offer` | [`Offer`](crate::agent::Offer) of pieces -> [`Lacking`](crate::agent::Lacking) |
+//! | `PUT uploads/{digest}/pieces/{piece}` | the raw bytes of a piece, at most [`MAX_PIECE`] -> 204 |
+//! | `POST uploads/{digest}/finish` | the digests of all pieces in order, 32 raw bytes each -> 201 stored, 200 was there, 409 some are lacking |
 //! | `GET images`, `POST images` | [`RegisterImage`] -> [`ImageView`] |
 //! | `GET images/{project}/{name}`, `POST images/{project}/{name}/{version}/retire` | -> [`ImageView`] |
 //! | `GET settings`, `PUT settings/{name}` | [`ChangeSetting`] -> [`SettingView`] |
@@ -31,6 +35,7 @@ mod nodes;
 mod people;
 mod points;
 mod site;
+mod uploads;
 
 pub use experiments::{
     CreateExperiment, ExperimentState, ExperimentView, ImageSelector, MAX_VIRTUAL_NODES, ModifyExperiment,
@@ -43,3 +48,4 @@ pub use nodes::{DiskView, LoadNode, NodeStateView, NodeView, PowerConfig, Regist
 pub use people::{LoginAnswer, LoginRequest, UserRole, Whoami};
 pub use points::{CaptureView, DiskActivity, DiskProgress, SwapPointState, SwapPointView};
 pub use site::{ChangeSetting, EventView, SettingView};
+pub use uploads::{BeginUpload, MAX_PIECE, MAX_PIECES};

@@ -21,7 +21,7 @@ use super::AgentIdentity;
 use crate::app::App;
 use crate::error::AppError;
 use crate::keeping;
-use crate::store::{Put, StoreError};
+use crate::store::{Put, blocking};
 use crate::user_api::body::{Body, Segments};
 
 fn stale() -> AppError {
@@ -274,10 +274,4 @@ async fn check(conn: &mut PgConnection, capture: &Capture, manifest: &Manifest) 
         [only] if Some(*only) == base => Ok(()),
         [other, ..] => Err(refused(format!("the image refers to the base {other}, which was not ordered"))),
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, AppError> {
-    Ok(tokio::task::spawn_blocking(work).await.map_err(AppError::internal)??)
 }

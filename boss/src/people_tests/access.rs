@@ -20,6 +20,7 @@ fn filled(route: &Route) -> String {
         .replace("{project}", "lab")
         .replace("{version}", "1")
         .replace("{digest}", &"ab".repeat(32))
+        .replace("{piece}", &"ab".repeat(32))
         .replace("{id}", job)
         .replace("{name}", "base")
 }
@@ -120,11 +121,17 @@ async fn what_needs_an_admin_is_refused_to_members_and_operators(pool: PgPool) {
     let image = json!({ "project": "system", "name": "debian", "sealed": "{}" });
     for user in [ann, olga] {
         let token = site.token(&user).await;
-        let object = format!("objects/{}", "ab".repeat(32));
+        let (object, upload) = (format!("objects/{}", "ab".repeat(32)), format!("uploads/{}", "ab".repeat(32)));
+        let [offer, piece, finish] =
+            ["offer", &format!("pieces/{}", "ab".repeat(32)), "finish"].map(|what| format!("{upload}/{what}"));
         let requests = [
             (Method::POST, "nodes", node.clone()),
             (Method::PUT, "settings/swap%2Fattempts", json!({ "value": "5" })),
             (Method::PUT, object.as_str(), json!("bytes")),
+            (Method::POST, upload.as_str(), json!({ "bytes": 1 })),
+            (Method::POST, offer.as_str(), json!({ "frames": [] })),
+            (Method::PUT, piece.as_str(), json!("bytes")),
+            (Method::POST, finish.as_str(), json!("")),
             (Method::POST, "images", image.clone()),
         ];
         for (method, path, body) in requests {

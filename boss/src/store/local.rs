@@ -267,7 +267,8 @@ impl Drop for Partial {
     }
 }
 
-pub(super) async fn blocking<T: Send + 'static>(
+/// Does something that takes its time with files on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(work).await {

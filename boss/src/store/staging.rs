@@ -1,8 +1,10 @@
-//! What of a capture has arrived: the verified cache that makes an interrupted capture cost a re-read, never a re-send.
+//! What has arrived, of captures and of objects that people upload: the verified cache that makes what was interrupted
+//! cost a re-read, never a re-send.
 //!
-//! `<capture>.zdi` holds the frames in the order they came, `<capture>.index` says where each lies. After a restart a
+//! `<name>.zdi` holds the frames in the order they came, `<name>.index` says where each lies. After a restart a
 //! frame counts only if the bytes at its place still have its digest, so neither file needs a flush per frame and a
-//! torn end is simply not there. A finished upload becomes the image in place when every frame of it is used.
+//! torn end is simply not there. A finished upload becomes the image, or the object, in place when every frame of it is
+//! used, and of an object in order. The name is that of the capture, or the digest of the object.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -10,36 +12,38 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
-use boss_api::ids::CaptureId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use sigs::zdi::{Contents, HEADER_BYTES, MAX_FRAME_STORED_BYTES, header_bytes};
+use sigs::zdi::{Contents, MAX_FRAME_STORED_BYTES};
 use sigs::{ByteLen, ByteOffset, Digest};
 
+use super::arrival::{Arrival, Whole};
 use super::local::{ASIDE, make_private_dir, set_aside, sync_dir};
 use super::whole::is_whole;
 use super::{Gate, ImageStore, Put, Room, StoreError};
 
 const INDEX_RECORD: usize = 44;
-/// How much room is taken ahead of the frames of a capture.
+/// How much room is taken ahead of the frames of one arrival.
 const AHEAD: ByteLen = ByteLen::new(16 << 20);
 
-/// The captures that are arriving.
+/// What is arriving.
 #[derive(Debug)]
 pub struct Staging {
     folder: PathBuf,
     aside: PathBuf,
     room: Arc<Room>,
     gate: Arc<Gate>,
-    open: Mutex<HashMap<CaptureId, Arc<Mutex<Staged>>>>,
+    /// Nothing in a slot: it was not looked at yet what is there.
+    open: Mutex<HashMap<Arrival, Arc<Mutex<Option<Staged>>>>>,
 }
 
 /// A name in the staging folder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum StagedName {
-    /// Files of a capture.
-    Capture(CaptureId),
+    /// Files of something that arrives.
+    Of(Arrival),
     /// A file that we did not make.
     Other(PathBuf),
 }
@@ -70,10 +74,11 @@ struct Staged {
     closed: bool,
 }
 
+/// Where a frame lies.
 #[derive(Clone, Copy, Debug)]
-struct Placed {
-    offset: u64,
-    len: u32,
+pub(super) struct Placed {
+    pub(super) offset: u64,
+    pub(super) len: u32,
 }
 
 impl Staging {
@@ -91,20 +96,30 @@ impl Staging {
     ///
     /// # Errors
     /// [`StoreError::NoRoom`], [`StoreError::NoSpace`].
-    pub fn make_room(&self, capture: CaptureId) -> Result<(), StoreError> {
-        let _entered = self.gate.enter()?;
-        let staged = self.staged(capture)?;
-        let mut staged = lock(&staged);
-        self.room_for(capture, &mut staged, 1)
+    pub fn make_room(&self, name: impl Into<Arrival>) -> Result<(), StoreError> {
+        let (name, _entered) = (name.into(), self.gate.enter()?);
+        self.with(name, |staged| self.room_for(name, staged, 1))
+    }
+
+    /// Asks whether there is room for what did not arrive yet of something that has so many bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`].
+    pub fn ask_room(&self, name: impl Into<Arrival>, bytes: ByteLen) -> Result<(), StoreError> {
+        let (name, _entered) = (name.into(), self.gate.enter()?);
+        self.with(name, |staged| {
+            let more = bytes.get().saturating_sub(staged.roomy);
+            if more == 0 { Ok(()) } else { self.room.ask(ByteLen::new(more)) }
+        })
     }
 
     /// Makes sure that the next `len` bytes have room of their own.
-    fn room_for(&self, capture: CaptureId, staged: &mut Staged, len: u32) -> Result<(), StoreError> {
+    fn room_for(&self, name: Arrival, staged: &mut Staged, len: u32) -> Result<(), StoreError> {
         let needed = staged.end.saturating_add(u64::from(len));
         if staged.closed || needed <= staged.roomy {
             return Ok(());
         }
-        let (path, from) = (self.path(capture, "zdi"), ByteOffset::new(staged.roomy));
+        let (path, from) = (self.path(name, "zdi"), ByteOffset::new(staged.roomy));
         let give = |len: u64| self.room.give(&staged.data, &path, from, ByteLen::new(len));
         let least = needed - staged.roomy;
         let given = least.max(AHEAD.get());
@@ -127,8 +142,8 @@ impl Staging {
         for entry in fs::read_dir(&self.folder).map_err(failed())? {
             let entry = entry.map_err(failed())?;
             let name = entry.file_name();
-            let capture = name.to_str().and_then(|name| name.split('.').next()?.parse().ok());
-            names.insert(capture.map_or_else(|| StagedName::Other(entry.path()), StagedName::Capture));
+            let known = name.to_str().and_then(|name| name.split('.').next()?.parse().ok());
+            names.insert(known.map_or_else(|| StagedName::Other(entry.path()), StagedName::Of));
         }
         Ok(names)
     }
@@ -141,15 +156,24 @@ impl Staging {
         let _entered = self.gate.enter()?;
         match name {
             StagedName::Other(path) => set_aside(path, &self.aside),
-            StagedName::Capture(capture) => {
-                self.all().remove(capture);
-                self.files_of(*capture)?.iter().try_for_each(|path| set_aside(path, &self.aside))
+            StagedName::Of(name) => {
+                self.all().remove(name);
+                self.files_of(*name)?.iter().try_for_each(|path| set_aside(path, &self.aside))
             }
         }
     }
 
-    fn files_of(&self, capture: CaptureId) -> Result<Vec<PathBuf>, StoreError> {
-        let (prefix, failed) = (format!("{capture}."), || StoreError::io("list", &self.folder));
+    /// Returns when something last arrived of it, if anything did.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn last_arrived(&self, name: impl Into<Arrival>) -> Result<Option<SystemTime>, StoreError> {
+        let times = self.files_of(name.into())?.into_iter().filter_map(|path| fs::metadata(path).ok()?.modified().ok());
+        Ok(times.max())
+    }
+
+    fn files_of(&self, name: Arrival) -> Result<Vec<PathBuf>, StoreError> {
+        let (prefix, failed) = (format!("{name}."), || StoreError::io("list", &self.folder));
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed())? {
             let entry = entry.map_err(failed())?;
@@ -160,32 +184,33 @@ impl Staging {
         Ok(files)
     }
 
-    fn path(&self, capture: CaptureId, kind: &str) -> PathBuf {
-        self.folder.join(format!("{capture}.{kind}"))
+    fn path(&self, name: Arrival, kind: &str) -> PathBuf {
+        self.folder.join(format!("{name}.{kind}"))
     }
 
     /// Returns where a file may be made that belongs to a capture and goes with it; another place each time, so that one
     /// who hangs does not write into the file of the next.
-    pub fn scratch(&self, capture: CaptureId) -> PathBuf {
-        self.path(capture, &format!("scratch-{}", uuid::Uuid::now_v7()))
+    pub fn scratch(&self, name: impl Into<Arrival>) -> PathBuf {
+        self.path(name.into(), &format!("scratch-{}", uuid::Uuid::now_v7()))
     }
 
     /// Returns which of these frames have not arrived.
     ///
     /// # Errors
     /// When what is there cannot be read.
-    pub fn lacking(&self, capture: CaptureId, frames: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+    pub fn lacking(&self, name: impl Into<Arrival>, frames: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         let _entered = self.gate.enter()?;
-        let staged = self.staged(capture)?;
-        let staged = lock(&staged);
-        Ok(frames.iter().filter(|digest| !staged.frames.contains_key(*digest)).copied().collect())
+        self.with(name.into(), |staged| {
+            Ok(frames.iter().filter(|digest| !staged.frames.contains_key(*digest)).copied().collect())
+        })
     }
 
     /// Takes a frame. One that is there already is not stored again.
     ///
     /// # Errors
     /// [`StoreError::WrongDigest`] when the bytes are not the frame, [`StoreError::NoSpace`].
-    pub fn put_frame(&self, capture: CaptureId, digest: Digest, bytes: &[u8]) -> Result<Put, StoreError> {
+    pub fn put_frame(&self, name: impl Into<Arrival>, digest: Digest, bytes: &[u8]) -> Result<Put, StoreError> {
+        let name = name.into();
         let len = u32::try_from(bytes.len()).ok().filter(|len| (1..=MAX_FRAME_STORED_BYTES).contains(len));
         let len = len.ok_or(StoreError::TooLarge { limit: ByteLen::new(MAX_FRAME_STORED_BYTES.into()) })?;
         let found = Digest::of(bytes);
@@ -193,16 +218,24 @@ impl Staging {
             return Err(StoreError::WrongDigest { expected: digest, found });
         }
         let _entered = self.gate.enter()?;
-        let staged = self.staged(capture)?;
-        let mut staged = lock(&staged);
+        self.with(name, |staged| self.put_into(name, staged, (digest, len), bytes))
+    }
+
+    fn put_into(
+        &self,
+        name: Arrival,
+        staged: &mut Staged,
+        (digest, len): (Digest, u32),
+        bytes: &[u8],
+    ) -> Result<Put, StoreError> {
         if staged.closed {
             return Err(StoreError::Refused("the upload is finished: no more frames are taken".into()));
         }
         if staged.frames.contains_key(&digest) {
             return Ok(Put::Present);
         }
-        self.room_for(capture, &mut staged, len)?;
-        let failed = || StoreError::io("write", &self.path(capture, "zdi"));
+        self.room_for(name, staged, len)?;
+        let failed = || StoreError::io("write", &self.path(name, "zdi"));
         failpoints::hit("staging.frame.begin").map_err(failed())?;
         let offset = staged.end;
         staged.data.write_all_at(bytes, offset).map_err(failed())?;
@@ -212,7 +245,7 @@ impl Staging {
         record[32..40].copy_from_slice(&offset.to_le_bytes());
         record[40..].copy_from_slice(&len.to_le_bytes());
         let at = staged.index_end;
-        staged.index.write_all_at(&record, at).map_err(StoreError::io("write", &self.path(capture, "index")))?;
+        staged.index.write_all_at(&record, at).map_err(StoreError::io("write", &self.path(name, "index")))?;
         // Only now: after an error above the same place is written again.
         staged.end += u64::from(len);
         staged.index_end += 44;
@@ -226,63 +259,89 @@ impl Staging {
     ///
     /// # Errors
     /// When the medium fails or is full; then the frames stay.
-    pub fn finish(&self, capture: CaptureId, contents: &Contents) -> Result<Option<Finished>, StoreError> {
+    pub fn finish(&self, name: impl Into<Arrival>, contents: &Contents) -> Result<Option<Finished>, StoreError> {
+        self.assemble(name.into(), &Whole::Image(contents))
+    }
+
+    /// Makes the file of an object of which all pieces arrived, or returns `None` when some are missing, as
+    /// [`Staging::finish`] does.
+    ///
+    /// # Errors
+    /// [`StoreError::WrongDigest`] when these pieces are not the object; then they stay, and other pieces may be.
+    /// When the medium fails or is full.
+    pub fn finish_object(&self, object: Digest, pieces: &[Digest]) -> Result<Option<Finished>, StoreError> {
+        let name = Arrival::Object(object);
+        // What was put together before, handed over, and removed from the store since, is to arrive anew.
+        if self.finished(name)?.is_some_and(|finished| !finished.path.exists()) {
+            self.discard(name)?;
+        }
+        self.assemble(name, &Whole::Object(object, pieces))
+    }
+
+    fn assemble(&self, name: Arrival, whole: &Whole<'_>) -> Result<Option<Finished>, StoreError> {
         let _entered = self.gate.enter()?;
-        let identity = Digest::of(&contents.to_wire());
-        if let Some(finished) = self.finished(capture)?
+        let identity = whole.identity();
+        if let Some(finished) = self.finished(name)?
             && finished.contents == identity
         {
             return Ok(Some(finished));
         }
-        let staged = self.staged(capture)?;
-        let mut staged = lock(&staged);
-        if staged.closed {
-            // Whoever had the lock before us may have finished the very same upload, for a caller that gave up waiting.
-            return Ok(self.finished(capture)?.filter(|finished| finished.contents == identity));
-        }
-        let mut places = Vec::with_capacity(contents.frames.len());
-        for frame in &contents.frames {
-            match staged.frames.get(&frame.digest) {
-                Some(placed) if placed.len == frame.stored_bytes => places.push(*placed),
-                _ => return Ok(None),
+        self.with(name, |staged| {
+            if staged.closed {
+                // Whoever had the lock before us may have finished the very same upload, for a caller that gave up
+                // waiting.
+                return Ok(self.finished(name)?.filter(|finished| finished.contents == identity));
             }
-        }
+            self.close(name, staged, whole)
+        })
+    }
+
+    /// Makes the file of what arrived whole, out of reach of whatever still comes.
+    fn close(&self, name: Arrival, staged: &mut Staged, whole: &Whole<'_>) -> Result<Option<Finished>, StoreError> {
+        let Some(places) = whole.places(|digest| staged.frames.get(&digest).copied()) else { return Ok(None) };
         let used: u64 = places.iter().map(|placed| u64::from(placed.len)).sum();
-        let mut distinct: Vec<_> = places.iter().map(|placed| placed.offset).collect();
-        distinct.sort_unstable();
-        distinct.dedup();
-        let in_place = distinct.len() == places.len() && used + HEADER_BYTES == staged.end;
-        let arriving = self.path(capture, "zdi");
-        let path = if in_place { arriving.clone() } else { self.path(capture, "copy") };
+        let in_place = used + name.preface_len() == staged.end && whole.lies_well(name, &places);
+        let path = if in_place { self.path(name, "zdi") } else { self.path(name, "copy") };
         let failed = || StoreError::io("write", &path);
         let file = if in_place {
             let placement: Vec<_> = places.iter().map(|placed| ByteOffset::new(placed.offset)).collect();
-            let tail = contents.encode_tail(&placement, ByteOffset::new(staged.end));
+            let tail = whole.tail(&placement, ByteOffset::new(staged.end));
             staged.data.write_all_at(&tail, staged.end).map_err(failed())?;
             staged.data.set_len(staged.end + ByteLen::of(&tail).get()).map_err(failed())?;
             staged.data.try_clone().map_err(failed())?
         } else {
-            copy_used(&staged.data, &places, contents, &path).map_err(failed())?
+            // What is there once may be used often.
+            self.room.ask(ByteLen::new(used))?;
+            copy_used(&staged.data, name, &places, whole, &path).map_err(failed())?
         };
         failpoints::hit("staging.finish.written").map_err(failed())?;
         file.sync_all().map_err(failed())?;
         failpoints::hit("staging.finish.flushed").map_err(failed())?;
         let (digest, bytes) = digest_of(&path).map_err(StoreError::io("read", &path))?;
+        if let Some(expected) = whole.expected().filter(|expected| *expected != digest) {
+            if in_place {
+                // The room that was given ahead went with the length.
+                staged.roomy = staged.end;
+            } else {
+                remove_if_there(&path)?;
+            }
+            return Err(StoreError::WrongDigest { expected, found: digest });
+        }
         // Out of reach of a later attempt: from here on nobody writes to this file.
-        let image = self.path(capture, &format!("image-{digest}"));
+        let image = self.path(name, &format!("image-{digest}"));
         staged.closed = true;
-        self.all().remove(&capture);
+        self.all().remove(&name);
         fs::rename(&path, &image).map_err(StoreError::io("name", &image))?;
         failpoints::hit("staging.finish.renamed").map_err(failed())?;
-        remove_if_there(&self.path(capture, "index"))?;
-        let finished = Finished { digest, bytes, contents: identity, path: image };
-        self.note(capture, &finished)?;
+        remove_if_there(&self.path(name, "index"))?;
+        let finished = Finished { digest, bytes, contents: whole.identity(), path: image };
+        self.note(name, &finished)?;
         Ok(Some(finished))
     }
 
     /// Returns what [`Staging::finish`] made, if it did.
-    fn finished(&self, capture: CaptureId) -> Result<Option<Finished>, StoreError> {
-        let path = self.path(capture, "finished");
+    fn finished(&self, name: Arrival) -> Result<Option<Finished>, StoreError> {
+        let path = self.path(name, "finished");
         match fs::read(&path) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -290,8 +349,8 @@ impl Staging {
         }
     }
 
-    fn note(&self, capture: CaptureId, finished: &Finished) -> Result<(), StoreError> {
-        let (path, partial) = (self.path(capture, "finished"), self.path(capture, "finished-new"));
+    fn note(&self, name: Arrival, finished: &Finished) -> Result<(), StoreError> {
+        let (path, partial) = (self.path(name, "finished"), self.path(name, "finished-new"));
         let bytes = serde_json::to_vec(finished).map_err(|error| StoreError::Refused(error.to_string()))?;
         let write = || {
             let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
@@ -329,30 +388,33 @@ impl Staging {
         Ok(())
     }
 
-    /// Forgets a capture: it was taken over, or nobody will send more of it.
+    /// Forgets what arrived: it was taken over, or nobody will send more of it.
     ///
     /// # Errors
     /// When a file cannot be removed.
-    pub fn discard(&self, capture: CaptureId) -> Result<(), StoreError> {
-        let _entered = self.gate.enter()?;
-        self.all().remove(&capture);
-        self.files_of(capture)?.iter().try_for_each(|path| remove_if_there(path))
+    pub fn discard(&self, name: impl Into<Arrival>) -> Result<(), StoreError> {
+        let (name, _entered) = (name.into(), self.gate.enter()?);
+        self.all().remove(&name);
+        self.files_of(name)?.iter().try_for_each(|path| remove_if_there(path))
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<CaptureId, Arc<Mutex<Staged>>>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<Arrival, Arc<Mutex<Option<Staged>>>>> {
         lock(&self.open)
     }
 
-    fn staged(&self, capture: CaptureId) -> Result<Arc<Mutex<Staged>>, StoreError> {
-        let mut open = self.all();
-        if let Some(staged) = open.get(&capture) {
-            return Ok(Arc::clone(staged));
-        }
-        let (data, index) = (self.path(capture, "zdi"), self.path(capture, "index"));
-        let staged = Staged::open(&data, &index).map_err(StoreError::io("open", &data))?;
-        let staged = Arc::new(Mutex::new(staged));
-        open.insert(capture, Arc::clone(&staged));
-        Ok(staged)
+    /// Does something with what arrived of one thing. Others wait for what is done with the same only: reading back what
+    /// is there after a restart takes as long as it is large.
+    fn with<T>(&self, name: Arrival, work: impl FnOnce(&mut Staged) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let slot = Arc::clone(self.all().entry(name).or_default());
+        let mut slot = lock(&slot);
+        let staged = match &mut *slot {
+            Some(staged) => staged,
+            empty => {
+                let (data, index) = (self.path(name, "zdi"), self.path(name, "index"));
+                empty.insert(Staged::open(name, &data, &index).map_err(StoreError::io("open", &data))?)
+            }
+        };
+        work(staged)
     }
 }
 
@@ -369,18 +431,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Staged {
-    fn open(data: &Path, index: &Path) -> io::Result<Self> {
+    fn open(name: Arrival, data: &Path, index: &Path) -> io::Result<Self> {
         let open = |path| File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let (data, mut index) = (open(data)?, open(index)?);
-        data.write_all_at(&header_bytes(), 0)?;
+        data.write_all_at(&name.preface(), 0)?;
         let mut records = Vec::new();
         index.read_to_end(&mut records)?;
         let mut staged = Self {
             data,
             index,
             frames: HashMap::new(),
-            end: HEADER_BYTES,
-            roomy: HEADER_BYTES,
+            end: name.preface_len(),
+            roomy: name.preface_len(),
             index_end: 0,
             closed: false,
         };
@@ -410,12 +472,12 @@ impl Staged {
     }
 }
 
-/// Writes an image of only the frames that are used, in the order of the table; one used twice is there twice.
-fn copy_used(from: &File, places: &[Placed], contents: &Contents, path: &Path) -> io::Result<File> {
+/// Writes a file of only the frames that are used, in the order of the table; one used twice is there twice.
+fn copy_used(from: &File, name: Arrival, places: &[Placed], whole: &Whole<'_>, path: &Path) -> io::Result<File> {
     let mut file =
         io::BufWriter::new(File::options().read(true).write(true).create(true).truncate(true).mode(0o400).open(path)?);
-    file.write_all(&header_bytes())?;
-    let (mut placement, mut end, mut buf) = (Vec::with_capacity(places.len()), HEADER_BYTES, Vec::new());
+    file.write_all(&name.preface())?;
+    let (mut placement, mut end, mut buf) = (Vec::with_capacity(places.len()), name.preface_len(), Vec::new());
     for placed in places {
         buf.resize(usize::try_from(placed.len).map_err(io::Error::other)?, 0);
         from.read_exact_at(&mut buf, placed.offset)?;
@@ -423,7 +485,7 @@ fn copy_used(from: &File, places: &[Placed], contents: &Contents, path: &Path) -
         placement.push(ByteOffset::new(end));
         end += u64::from(placed.len);
     }
-    file.write_all(&contents.encode_tail(&placement, ByteOffset::new(end)))?;
+    file.write_all(&whole.tail(&placement, ByteOffset::new(end)))?;
     file.into_inner().map_err(io::IntoInnerError::into_error)
 }
 

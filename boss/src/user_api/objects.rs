@@ -21,7 +21,7 @@ use crate::error::AppError;
 use crate::serving;
 use crate::store::{Put, StoredObject};
 
-/// The most bytes of one object: an image of a disk of 16 TiB, stored raw.
+/// The most bytes of one object that is sent in one go: an image of a disk of 16 TiB, stored raw.
 const MAX_OBJECT_BYTES: ByteLen = ByteLen::new(16 << 40);
 /// A sender that sends nothing for so long is gone.
 const STALL: Duration = Duration::from_secs(60);

@@ -119,6 +119,103 @@ fn a_frame_that_is_damaged_on_the_medium_is_lacking_after_a_restart() {
     assert!(again.finish(capture, &upload.contents).unwrap().is_some());
 }
 
+fn put_pieces(staging: &Staging, object: Digest, pieces: &[&[u8]]) {
+    for piece in pieces {
+        staging.put_frame(object, Digest::of(piece), piece).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn pieces_become_the_object_whatever_order_they_came_in() {
+    let (a, b, c) = (vec![1; 70_000], vec![2; 4096], vec![3; 5]);
+    let [a, b, c] = [&a[..], &b, &c];
+    for (whole, sent) in [
+        (vec![a, b, c], vec![a, b, c]),
+        (vec![a, b, c], vec![c, a, b]),
+        (vec![a, b, a, a, c], vec![a, b, c]),
+        (vec![b], vec![a, b, c]),
+        (vec![], vec![]),
+    ] {
+        let state = tempfile::tempdir().unwrap();
+        let (store, staging) = (open_store(state.path()), open_staging(state.path()));
+        let bytes = whole.concat();
+        let object = Digest::of(&bytes);
+        let pieces: Vec<_> = whole.iter().map(|piece| Digest::of(piece)).collect();
+        if !pieces.is_empty() {
+            assert_eq!(staging.finish_object(object, &pieces).unwrap(), None, "nothing arrived");
+        }
+        put_pieces(&staging, object, &sent);
+        let finished = staging.finish_object(object, &pieces).unwrap().unwrap();
+        assert_eq!(staging.finish_object(object, &pieces).unwrap().unwrap(), finished, "repeatable");
+        staging.hand_over(&store, &finished).await.unwrap();
+        assert_eq!(fs::read(store.path_of(object).unwrap()).unwrap(), bytes);
+        // Handed over and removed since, it arrives anew.
+        store.delete(object).await.unwrap();
+        put_pieces(&staging, object, &sent);
+        let again = staging.finish_object(object, &pieces).unwrap();
+        if let Some(again) = again {
+            staging.hand_over(&store, &again).await.unwrap();
+        } else {
+            put_pieces(&staging, object, &sent);
+            staging.hand_over(&store, &staging.finish_object(object, &pieces).unwrap().unwrap()).await.unwrap();
+        }
+        assert_eq!(fs::read(store.path_of(object).unwrap()).unwrap(), bytes);
+        staging.discard(object).unwrap();
+        assert_eq!(fs::read_dir(state.path().join("store/staging")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn pieces_that_are_not_the_object_stay_and_the_right_ones_are_taken() {
+    let state = tempfile::tempdir().unwrap();
+    let staging = open_staging(state.path());
+    let (a, b, c) = (vec![1; 9000], vec![2; 4096], vec![3; 5]);
+    let bytes = [&a[..], &b, &c].concat();
+    let (object, digests) = (Digest::of(&bytes), [&a, &b, &c].map(|piece| Digest::of(piece)));
+    put_pieces(&staging, object, &[&a, &b]);
+    for wrong in [&digests[..2], &[digests[1], digests[0]]] {
+        let refused = staging.finish_object(object, wrong);
+        assert!(matches!(refused, Err(StoreError::WrongDigest { .. })), "{refused:?}");
+    }
+    assert_eq!(staging.lacking(object, &digests).unwrap(), digests[2..]);
+    put_pieces(&staging, object, &[&c]);
+    let again = open_staging(state.path());
+    assert_eq!(again.lacking(object, &digests).unwrap(), [], "after a restart, too");
+    let finished = again.finish_object(object, &digests).unwrap().unwrap();
+    assert_eq!(fs::read(&finished.path).unwrap(), bytes);
+}
+
+#[test]
+fn a_piece_that_is_damaged_on_the_medium_is_lacking_after_a_restart() {
+    let state = tempfile::tempdir().unwrap();
+    let (a, b) = (vec![1; 9000], vec![2; 4096]);
+    let object = Digest::of(&[&a[..], &b].concat());
+    put_pieces(&open_staging(state.path()), object, &[&a, &b]);
+    let data = state.path().join(format!("store/staging/{object}.zdi"));
+    let mut bytes = fs::read(&data).unwrap();
+    bytes[9001] ^= 1;
+    fs::write(&data, bytes).unwrap();
+    let digests = [&a[..], &b].map(Digest::of);
+    assert_eq!(open_staging(state.path()).lacking(object, &digests).unwrap(), digests[1..]);
+}
+
+#[test]
+fn what_is_there_once_is_not_used_often_without_room() {
+    let state = tempfile::tempdir().unwrap();
+    let store = open_store(state.path());
+    let staging = Staging::open(state.path(), store.room(), gate(state.path())).unwrap();
+    let piece = vec![7; 1 << 20];
+    let object = Digest::of(&piece.repeat(3));
+    put_pieces(&staging, object, &[&piece]);
+    store.room().keep_back(100);
+    let refused = staging.finish_object(object, &[Digest::of(&piece); 3]);
+    assert!(matches!(refused, Err(StoreError::NoRoom { .. })), "{refused:?}");
+    assert!(staging.ask_room(object, ByteLen::new(1 << 20)).is_ok(), "what has its room needs no more");
+    assert!(matches!(staging.ask_room(object, ByteLen::new(1 << 40)), Err(StoreError::NoRoom { .. })));
+    store.room().keep_back(0);
+    assert!(staging.finish_object(object, &[Digest::of(&piece); 3]).unwrap().is_some());
+}
+
 /// A file system of 1 MiB, or nothing where that may not be mounted.
 struct Tiny(tempfile::TempDir);
 

@@ -176,7 +176,7 @@ fn code_of(error: &TransferError) -> Code {
         TransferError::WrongPhase { .. } => Code::WrongState,
         TransferError::Twice { .. } | TransferError::NotReleasable { .. } => Code::Usage,
         TransferError::Stopped => Code::Interrupted,
-        TransferError::Lost { .. } | TransferError::Defect { .. } => Code::Failed,
+        TransferError::Lost { .. } | TransferError::Forgetful { .. } | TransferError::Defect { .. } => Code::Failed,
     }
 }
 

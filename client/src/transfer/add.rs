@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::place::{Object, Place};
+use super::place::{Address, Object, Place, Store};
 use super::record::{Addition, ItemKind, Record};
 use super::{Phase, Transfer, TransferError, source};
 
@@ -56,6 +56,27 @@ impl Transfer {
         self.note(vec![Addition { source, destination: destination.into(), kind: ItemKind::File }])
     }
 
+    /// Adds a file that is to become an object of a boss. Nothing is read or sent yet.
+    ///
+    /// # Errors
+    /// As [`Transfer::add`]; [`TransferError::NotReleasable`].
+    pub fn add_upload(&mut self, source: &Path, boss: Address) -> Result<(), TransferError> {
+        self.still_created()?;
+        let (source, destination) = (absolute(source)?, Place::Store(Store { boss }));
+        let failed = |error| TransferError::Io { action: "add", path: source.clone(), source: error };
+        if !std::fs::symlink_metadata(&source).map_err(failed)?.is_file() {
+            let reason = "it is no file, and boss takes nothing else";
+            return Err(failed(io::Error::new(io::ErrorKind::Unsupported, reason)));
+        }
+        if self.desk.state.options.release_sources {
+            return Err(TransferError::NotReleasable { place: destination });
+        }
+        if self.desk.state.items.len() >= MAX_ITEMS {
+            return Err(too_many(&source));
+        }
+        self.note(vec![Addition { source: source.into(), destination, kind: ItemKind::File }])
+    }
+
     fn still_created(&self) -> Result<(), TransferError> {
         let state = &self.desk.state;
         match state.phase {
@@ -84,14 +105,15 @@ impl Transfer {
     /// Leaves out what was added before; two things under one name are refused.
     fn without_known(&self, found: Vec<Addition>) -> Result<Vec<Addition>, TransferError> {
         let items = self.desk.state.items.iter();
-        let mut known: HashMap<Place, (Place, ItemKind)> =
-            items.map(|item| (item.destination.clone(), (item.source.clone(), item.kind))).collect();
+        let mut known: HashMap<Name, (Place, ItemKind)> =
+            items.map(|item| (name_of(&item.source, &item.destination), (item.source.clone(), item.kind))).collect();
         let mut fresh = Vec::new();
         for item in found {
             let (source, destination) = (item.source.clone(), item.destination.clone());
-            match known.get(&destination) {
+            let name = name_of(&source, &destination);
+            match known.get(&name) {
                 None => {
-                    known.insert(destination, (source, item.kind));
+                    known.insert(name, (source, item.kind));
                     fresh.push(item);
                 }
                 Some((first, kind)) if *first == source && *kind == item.kind => {}
@@ -103,6 +125,14 @@ impl Transfer {
         }
         Ok(fresh)
     }
+}
+
+/// What can only be one thing: a destination, or in a store, which takes everything, one for each source.
+type Name = (Place, Option<Place>);
+
+fn name_of(source: &Place, destination: &Place) -> Name {
+    let in_store = matches!(destination, Place::Store(_));
+    (destination.clone(), in_store.then(|| source.clone()))
 }
 
 fn size_of(item: &Addition) -> usize {

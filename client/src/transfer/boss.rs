@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use boss_api::client::{ClientError, UserClient};
+use boss_api::agent::Offer;
+use boss_api::client::{ClientError, Stored, UserClient};
 use sigs::{ByteLen, ByteRange, Digest};
 use tokio::runtime::Handle;
 
@@ -73,6 +74,33 @@ impl Line {
         stop: &Stop<'_>,
     ) -> Result<Vec<u8>, Unanswered> {
         self.ask(stop, || self.client.object_part(object, size, part))
+    }
+
+    /// Says that an object of so many bytes will come; returns whether it is there already.
+    pub(super) fn begin(&self, object: Digest, bytes: ByteLen, stop: &Stop<'_>) -> Result<bool, Unanswered> {
+        let stored = self.ask(stop, || self.client.begin_upload(object, bytes))?;
+        Ok(stored == Stored::WasThere)
+    }
+
+    /// Asks which of these pieces of an object are lacking.
+    pub(super) fn lacking(
+        &self,
+        object: Digest,
+        pieces: &[Digest],
+        stop: &Stop<'_>,
+    ) -> Result<Vec<Digest>, Unanswered> {
+        let offer = Offer { frames: pieces.to_vec() };
+        self.ask(stop, || self.client.offer_pieces(object, &offer)).map(|lacking| lacking.frames)
+    }
+
+    /// Sends a piece of an object.
+    pub(super) fn put(&self, object: Digest, piece: Digest, bytes: &[u8], stop: &Stop<'_>) -> Result<(), Unanswered> {
+        self.ask(stop, || self.client.put_piece(object, piece, bytes.to_vec()))
+    }
+
+    /// Says that an object is these pieces; returns whether it is stored now, or some of them are lacking after all.
+    pub(super) fn finish(&self, object: Digest, pieces: &[Digest], stop: &Stop<'_>) -> Result<bool, Unanswered> {
+        self.ask(stop, || self.client.finish_upload(object, pieces)).map(|stored| stored.is_some())
     }
 
     /// Makes a request that can be repeated.

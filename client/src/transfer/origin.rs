@@ -87,7 +87,7 @@ impl<'a> Origin<'a> {
     }
 }
 
-fn changed(path: &Path) -> TransferError {
+pub(super) fn changed(path: &Path) -> TransferError {
     TransferError::Lost { item: path.into(), loss: Loss::SourceChanged }
 }
 

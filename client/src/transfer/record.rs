@@ -161,6 +161,13 @@ pub enum Record {
         /// Its size.
         bytes: ByteLen,
     },
+    /// A boss has the content of an item, durably, as an object.
+    Stored {
+        /// Which item.
+        item: u32,
+        /// The digest of the object.
+        digest: Digest,
+    },
     /// The copying begins.
     Dispatched {
         /// Counted from 1.

@@ -97,7 +97,7 @@ impl Loss {
 pub const fn decide(progress: &Progress, found: Found) -> Action {
     use {Destination as D, Source as S};
     match (progress, found.source, found.temporary, found.destination) {
-        (Progress::Renamed { .. } | Progress::Released, ..) => Action::Nothing,
+        (Progress::Renamed { .. } | Progress::Stored { .. } | Progress::Released, ..) => Action::Nothing,
         (Progress::Finalizing { .. }, _, false, D::Ours) => Action::RecordName,
         (Progress::Finalizing { .. }, _, true, D::Ours) => Action::RecordNameAndTidy,
         (_, _, _, D::Ours | D::Foreign) => Action::Fail(Loss::InTheWay),
@@ -132,6 +132,7 @@ mod tests {
             Progress::Verified { digest },
             Progress::Finalizing { digest },
             Progress::Renamed { digest: Some(digest) },
+            Progress::Stored { digest },
             Progress::Released,
         ];
         for progress in &all {
@@ -139,7 +140,8 @@ mod tests {
                 for temporary in [false, true] {
                     for destination in [D::Absent, D::Ours, D::Foreign] {
                         let action = decide(progress, Found { source, temporary, destination });
-                        let named = matches!(progress, Progress::Renamed { .. } | Progress::Released);
+                        let named =
+                            matches!(progress, Progress::Renamed { .. } | Progress::Stored { .. } | Progress::Released);
                         let complete = matches!(
                             progress,
                             Progress::DataComplete { .. } | Progress::Verified { .. } | Progress::Finalizing { .. }

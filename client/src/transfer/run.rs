@@ -45,7 +45,7 @@ impl Desk {
 pub(super) struct Attempt<'a> {
     desk: Mutex<&'a mut Desk>,
     pub(super) stop: Stop<'a>,
-    pace: Pace,
+    pub(super) pace: Pace,
     pub(super) line: Option<&'a Line>,
     options: Options,
     id: uuid::Uuid,
@@ -190,7 +190,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Records what a source on this machine is. Objects were measured before anything else was done.
-    fn seal(&self, number: u32, item: &Item) -> Result<(), TransferError> {
+    pub(super) fn seal(&self, number: u32, item: &Item) -> Result<(), TransferError> {
         let Some(path) = item.source.path() else { return Ok(()) };
         let seal = source::seal(path).map_err(failed("look at", path))?;
         let metadata = source::metadata(path).map_err(failed("read the metadata of", path))?;
@@ -198,8 +198,10 @@ impl<'a> Attempt<'a> {
     }
 
     fn transfer_file(&self, number: u32, item: &Item) -> Result<(), TransferError> {
-        let Some(temporary) = item.temporary(self.id, number) else { return Ok(()) };
         let found = look(item, (self.id, number), &self.stop)?;
+        let Some(temporary) = item.temporary(self.id, number) else {
+            return self.send_file(number, item, decide(&item.progress, found));
+        };
         match decide(&item.progress, found) {
             Action::Nothing => Ok(()),
             Action::Begin => {
@@ -311,7 +313,11 @@ fn digest_in(progress: &Progress) -> Option<Digest> {
         Progress::DataComplete { digest } | Progress::Verified { digest } | Progress::Finalizing { digest } => {
             Some(*digest)
         }
-        Progress::Added | Progress::Sealed { .. } | Progress::Renamed { .. } | Progress::Released => None,
+        Progress::Added
+        | Progress::Sealed { .. }
+        | Progress::Renamed { .. }
+        | Progress::Stored { .. }
+        | Progress::Released => None,
     }
 }
 

@@ -82,6 +82,11 @@ pub enum Progress {
         /// Of a file: the digest over the digests of its chunks.
         digest: Option<Digest>,
     },
+    /// A boss has it as the object of this digest.
+    Stored {
+        /// The digest of the object.
+        digest: Digest,
+    },
     /// Its source was removed.
     Released,
 }
@@ -157,7 +162,7 @@ impl Item {
 
     /// Returns true once it has its name.
     pub const fn arrived(&self) -> bool {
-        matches!(self.progress, Progress::Renamed { .. } | Progress::Released)
+        matches!(self.progress, Progress::Renamed { .. } | Progress::Stored { .. } | Progress::Released)
     }
 }
 
@@ -288,11 +293,22 @@ impl State {
                     | Progress::DataComplete { .. }
                     | Progress::Verified { .. }
                     | Progress::Finalizing { .. } => *progress = Progress::Sealed { chunks: Vec::new() },
-                    Progress::Added | Progress::Renamed { .. } | Progress::Released => return None,
+                    Progress::Added | Progress::Renamed { .. } | Progress::Stored { .. } | Progress::Released => {
+                        return None;
+                    }
                 }
             }
+            Record::Stored { item, digest } => {
+                let found = self.item(*item)?;
+                let (Progress::Sealed { .. }, Place::Store(_)) = (&found.progress, &found.destination) else {
+                    return None;
+                };
+                found.progress = Progress::Stored { digest: *digest };
+            }
             Record::DataComplete { item, digest } => {
-                let progress = &mut self.item(*item)?.progress;
+                let found = self.item(*item)?;
+                found.destination.path()?;
+                let progress = &mut found.progress;
                 let Progress::Sealed { .. } = progress else { return None };
                 *progress = Progress::DataComplete { digest: *digest };
             }
@@ -341,8 +357,8 @@ impl State {
 const fn is_possible(item: &Addition) -> bool {
     match (&item.source, &item.destination) {
         (Place::Path(_), Place::Path(_)) => true,
-        (Place::Object(_), Place::Path(_)) => matches!(item.kind, ItemKind::File),
-        (Place::Store(_), _) | (_, Place::Object(_) | Place::Store(_)) => false,
+        (Place::Object(_), Place::Path(_)) | (Place::Path(_), Place::Store(_)) => matches!(item.kind, ItemKind::File),
+        (Place::Store(_), _) | (_, Place::Object(_)) | (Place::Object(_), Place::Store(_)) => false,
     }
 }
 

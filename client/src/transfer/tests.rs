@@ -18,7 +18,9 @@ const VICTIM: &str = "EBB_TEST_TRANSFER_VICTIM";
 /// Which boss it asks, if any.
 const VICTIMS_BOSS: &str = "EBB_TEST_TRANSFER_BOSS";
 
+mod fake_boss;
 mod objects;
+mod uploads;
 
 /// Bytes that are not the same anywhere.
 fn noise(len: usize, seed: u64) -> Vec<u8> {
@@ -238,13 +240,18 @@ fn the_victim_of_a_kill() {
     let path = PathBuf::from(what);
     let id = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
     let shelf = Shelf::open(path.parent().unwrap()).unwrap();
-    let runtime = objects::runtime();
-    let line = std::env::var(VICTIMS_BOSS).ok().map(|url| objects::line(&url, &runtime));
+    let runtime = fake_boss::runtime();
+    let line = std::env::var(VICTIMS_BOSS).ok().map(|url| fake_boss::line(&url, &runtime));
     opened(&shelf, id).run(line.as_ref(), &AtomicBool::new(false)).unwrap();
 }
 
 /// Kills a process that transfers as soon as its journal has so many records; returns whether it came to its end first.
 fn kill_at(journal: &Path, boss: Option<&str>, records: usize) -> bool {
+    kill_when(journal, boss, || Journal::peek(journal).unwrap().len() >= records)
+}
+
+/// Kills a process that transfers as soon as something is so; returns whether it came to its end first.
+fn kill_when(journal: &Path, boss: Option<&str>, is_so: impl Fn() -> bool) -> bool {
     let mut victim = Command::new(std::env::current_exe().unwrap());
     victim.args(["--exact", "transfer::tests::the_victim_of_a_kill"]).env(VICTIM, journal);
     victim.envs(boss.map(|url| (VICTIMS_BOSS, url)));
@@ -254,7 +261,7 @@ fn kill_at(journal: &Path, boss: Option<&str>, records: usize) -> bool {
             assert!(status.success(), "{status}");
             return true;
         }
-        if Journal::peek(journal).unwrap().len() >= records {
+        if is_so() {
             victim.kill().unwrap();
             let status = victim.wait().unwrap();
             return status.signal().is_none();

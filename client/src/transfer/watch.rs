@@ -91,6 +91,7 @@ impl Tally {
                 | Progress::Verified { .. }
                 | Progress::Finalizing { .. }
                 | Progress::Renamed { .. }
+                | Progress::Stored { .. }
                 | Progress::Released => size,
             };
             tally.bytes_done = tally.bytes_done.saturating_add(done);

@@ -1,4 +1,4 @@
-//! Objects of a real boss, fetched by `ebb xfer` while that boss is killed.
+//! Objects from and to a real boss, copied by `ebb xfer` while that boss is killed.
 
 use std::fs;
 use std::path::Path;
@@ -97,5 +97,59 @@ fn an_image_is_fetched_although_boss_is_killed_meanwhile() -> anyhow::Result<()>
     xfer(&site, 2, &["copy", "boss:noise", &nothing])?;
     xfer(&site, 2, &["copy", "--release-sources", &source, &nothing])?;
     ensure!(!copies.join("nothing").exists() && arrived(&copies)? == 0, "nothing is left");
+    Ok(())
+}
+
+#[test]
+fn a_file_is_sent_although_boss_is_killed_meanwhile() -> anyhow::Result<()> {
+    let _alone = alone();
+    let folder = tempfile::Builder::new().prefix("ebb-test-").tempdir()?;
+    let path = folder.path().to_path_buf();
+    let _removed = Cleanup::new(move || drop(fs::remove_dir_all(path)));
+    let site = Site::start(&folder.path().join("site"), &pg::Options::default())?;
+    let (file, back) = (folder.path().join("file"), folder.path().join("back"));
+    fs::write(&file, noise(12 * MIB + 77)?)?;
+    let object = digest(&file)?;
+    let [source, into] = [&file, &back].map(|path| path.to_string_lossy().into_owned());
+
+    // Two pieces a second: there is time for a kill in the middle.
+    let id = xfer(&site, 0, &["create", "--kind", "sync", "--limit", "2M"])?;
+    xfer(&site, 0, &["add", &id, &source, "boss:"])?;
+    xfer(&site, 0, &["dispatch", &id, "--background"])?;
+    let staged = site.state().join("store/staging").join(format!("{object}.index"));
+    // What boss has counts in records of 44 bytes, one for each piece.
+    let pieces = || fs::metadata(&staged).map_or(0, |found| found.len() / 44);
+    site.wait_for("the first pieces", PATIENCE, |_| Ok((pieces() >= 3).then_some(())))?;
+    site.kill_boss()?;
+    xfer(&site, 10, &["wait", &id])?;
+    let before = pieces();
+    ensure!((3..13).contains(&before), "it was killed in the middle: {before} pieces");
+    site.start_boss()?;
+    xfer(&site, 0, &["resume", &id])?;
+    let view: Value = serde_json::from_str(&xfer(&site, 0, &["status", &id, "--format", "json"])?)?;
+    ensure!(view["stored"][0]["digest"] == object.as_str(), "its digest is told: {view}");
+    ensure!(fs::read_dir(site.state().join("store/staging"))?.count() == 0, "nothing is left on the way");
+
+    let whole = format!("boss:sha256:{object}");
+    xfer(&site, 0, &["copy", &whole, &into])?;
+    ensure!(fs::read(&back)? == fs::read(&file)?, "what comes back is what was sent");
+
+    // What is no place for it, and who may not.
+    xfer(&site, 2, &["copy", &source, "boss:name"])?;
+    xfer(&site, 2, &["copy", &whole, "boss:"])?;
+    xfer(&site, 2, &["copy", "--release-sources", &source, "boss:"])?;
+    ensure!(file.exists(), "the source stays");
+    site.add_user("eve", "member")?;
+    let password = site.folder().join("keys/eve.password").to_string_lossy().into_owned();
+    let as_eve = |arguments: &[&str]| -> anyhow::Result<Option<i32>> {
+        let mut command = site.program("ebb");
+        command.args(arguments).env("EBB_TOKEN_FILE", folder.path().join("eve"));
+        Ok(command.output().context("start ebb")?.status.code())
+    };
+    ensure!(as_eve(&["login", "--user", "eve", "--password-file", &password])? == Some(0), "eve signs in");
+    fs::write(&file, b"another")?;
+    ensure!(as_eve(&["xfer", "copy", &source, "boss:"])? == Some(5), "a member may not put objects there");
+    let nothing = folder.path().join("nothing").to_string_lossy().into_owned();
+    ensure!(as_eve(&["xfer", "copy", &whole, &nothing])? == Some(4), "what nothing refers to is not for members");
     Ok(())
 }

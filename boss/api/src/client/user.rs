@@ -64,6 +64,11 @@ impl UserClient {
         Ok(Self { transport: Transport::new(address, ["api", "v1"], token)? })
     }
 
+    /// Returns how boss is reached.
+    pub(super) const fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
     /// Asks for a token.
     ///
     /// # Errors

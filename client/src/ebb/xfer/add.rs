@@ -22,7 +22,7 @@ const BOSS: &[u8] = b"boss:";
 #[derive(Clone, Debug, Args)]
 pub(super) struct Places {
     /// What is copied, and last where to: into a directory that is there, else under that name. `boss:sha256:DIGEST` is an
-    /// object that boss has; a file with such a name is `./boss:...`
+    /// object that boss has, and `boss:` as the destination its store; a file with such a name is `./boss:...`
     #[arg(required = true, num_args = 2.., value_names = ["SOURCE", "DESTINATION"])]
     paths: Vec<PathBuf>,
     /// DESTINATION is the name of the copy, even when it is a directory that is there
@@ -33,22 +33,38 @@ pub(super) struct Places {
 impl Places {
     /// Adds them to a transfer.
     pub(super) fn add_to(&self, transfer: &mut Transfer, session: &Session) -> Result<(), Exit> {
-        for (source, destination) in self.pairs(transfer)? {
+        let boss = || session.reach().map(|(server, _)| Address::new(&server));
+        let Some((destination, sources)) = self.paths.split_last() else { return Ok(()) };
+        let sources = sources.iter().map(|path| Source::of(path)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(name) = destination.as_os_str().as_bytes().strip_prefix(BOSS) {
+            if !name.is_empty() {
+                return Err(Exit::new(Code::Usage, format!("{} names nothing", destination.display()))
+                    .next("what boss gets is named by its digest: write boss: alone, or ./boss:... for a file"));
+            }
+            for source in sources {
+                let Source::Path(path) = source else {
+                    return Err(Exit::new(Code::Usage, "from boss to boss nothing is copied: it has it"));
+                };
+                transfer.add_upload(&path, boss()?).map_err(|error| exit_of(&error))?;
+            }
+            return Ok(());
+        }
+        for (source, destination) in self.pairs(transfer, destination, sources)? {
             let added = match source {
                 Source::Path(source) => transfer.add(&source, &destination),
-                Source::Object(digest) => {
-                    let (server, _) = session.reach()?;
-                    transfer.add_object(Object { boss: Address::new(&server), digest }, &destination)
-                }
+                Source::Object(digest) => transfer.add_object(Object { boss: boss()?, digest }, &destination),
             };
             added.map_err(|error| exit_of(&error))?;
         }
         Ok(())
     }
 
-    fn pairs(&self, transfer: &Transfer) -> Result<Vec<(Source, PathBuf)>, Exit> {
-        let Some((destination, sources)) = self.paths.split_last() else { return Ok(Vec::new()) };
-        let sources = sources.iter().map(|path| Source::of(path)).collect::<Result<Vec<_>, _>>()?;
+    fn pairs(
+        &self,
+        transfer: &Transfer,
+        destination: &Path,
+        sources: Vec<Source>,
+    ) -> Result<Vec<(Source, PathBuf)>, Exit> {
         let several = sources.len() > 1;
         if self.exact && several {
             return Err(Exit::new(Code::Usage, "--exact names one copy, and there are several sources"));
@@ -71,7 +87,7 @@ impl Places {
         let whole = whole.map_err(|error| io_exit(format!("find {}", destination.display()), &error))?;
         match whole.parent() {
             Some(folder) if !is_directory(transfer, folder) => Err(missing(folder)),
-            _ => Ok(sources.into_iter().map(|source| (source, destination.clone())).collect()),
+            _ => Ok(sources.into_iter().map(|source| (source, destination.to_owned())).collect()),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! A transfer as it is shown.
 
 use serde::Serialize;
+use sigs::Digest;
 use uuid::Uuid;
 
 use super::Desk;
 use crate::ebb::output::{size, word};
 use crate::exit::{Code, Exit};
 use crate::transfer::room::Reserve;
+use crate::transfer::state::{Item, Progress};
 use crate::transfer::watch::{Seen, Tally};
 use crate::transfer::{Options, Standing};
 
@@ -23,6 +25,15 @@ pub(super) struct View {
     /// The first thing that was added, and where it goes; names of files that are no text are shown as near as can be.
     source: Option<String>,
     destination: Option<String>,
+    /// What boss got.
+    stored: Vec<Stored>,
+}
+
+/// A file that is an object of boss now.
+#[derive(Debug, Serialize)]
+struct Stored {
+    source: String,
+    digest: Digest,
 }
 
 impl View {
@@ -37,6 +48,7 @@ impl View {
             options: state.options,
             source: first.map(|item| item.source.to_string()),
             destination: first.map(|item| item.destination.to_string()),
+            stored: state.items.iter().filter_map(stored).collect(),
         }
     }
 
@@ -62,6 +74,11 @@ impl View {
     }
 }
 
+fn stored(item: &Item) -> Option<Stored> {
+    let Progress::Stored { digest } = item.progress else { return None };
+    Some(Stored { source: item.source.to_string(), digest })
+}
+
 /// Returns a transfer for people.
 pub(super) fn describe(view: &View) -> String {
     let Options { threads, release_sources, limit, reserve } = view.options;
@@ -74,6 +91,9 @@ pub(super) fn describe(view: &View) -> String {
     if let (Some(source), Some(destination)) = (&view.source, &view.destination) {
         let more = if items > 1 { " and what else was added" } else { "" };
         text.push_str(&format!("{source} to {destination}{more}\n"));
+    }
+    for Stored { source, digest } in &view.stored {
+        text.push_str(&format!("{source} is boss:sha256:{digest}\n"));
     }
     let kind = if threads == 1 { "sync".to_owned() } else { format!("threaded, {threads} files at a time") };
     text.push_str(&kind);

@@ -1,0 +1,122 @@
+//! Objects that people's programs send in pieces.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+use boss_api::user::UserRole;
+use boss_db::PgPool;
+use serde_json::{Value, json};
+use sigs::Digest;
+
+use crate::auth::Site;
+use crate::router;
+use crate::test_support::{Answer, TestApp};
+use crate::user_api::uploads::AT_ONCE;
+
+struct Desk {
+    site: TestApp,
+    token: String,
+    object: Digest,
+    pieces: Vec<Vec<u8>>,
+}
+
+impl Desk {
+    async fn new(pool: PgPool) -> Self {
+        let site = TestApp::new(pool).await;
+        let token = site.token(&site.user("root", UserRole::Admin, &[]).await).await;
+        let pieces = vec![vec![1; 1 << 20], vec![2; 1 << 20], vec![3; 77]];
+        Self { site, token, object: Digest::of(&pieces.concat()), pieces }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::builder().method(method).uri(format!("/api/v1/uploads/{}{path}", self.object));
+        let request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.token));
+        self.site.send(request.body(body.into()).unwrap()).await
+    }
+
+    async fn begin(&self, bytes: u64) -> Answer {
+        self.send(Method::POST, "", json!({ "bytes": bytes }).to_string()).await
+    }
+
+    async fn lacking(&self) -> Value {
+        let frames: Vec<_> = self.pieces.iter().map(|piece| Digest::of(piece)).collect();
+        self.send(Method::POST, "/offer", json!({ "frames": frames }).to_string()).await.json()["frames"].clone()
+    }
+
+    async fn put(&self, piece: &[u8]) -> Answer {
+        self.send(Method::PUT, &format!("/pieces/{}", Digest::of(piece)), piece.to_vec()).await
+    }
+
+    async fn finish(&self, pieces: &[Vec<u8>]) -> Answer {
+        let wire: Vec<u8> = pieces.iter().flat_map(|piece| *Digest::of(piece).as_bytes()).collect();
+        self.send(Method::POST, "/finish", wire).await
+    }
+
+    fn staged(&self) -> usize {
+        std::fs::read_dir(self.site.app.config.state.join("store/staging")).unwrap().count()
+    }
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn an_object_is_sent_in_pieces_of_which_none_is_asked_for_twice(pool: PgPool) {
+    let desk = Desk::new(pool).await;
+    let digests: Vec<_> = desk.pieces.iter().map(|piece| Digest::of(piece)).collect();
+    assert_eq!(desk.begin(2_097_229).await.status, StatusCode::CREATED);
+    assert_eq!(desk.lacking().await, json!(digests));
+    assert_eq!(desk.put(&desk.pieces[0]).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(desk.lacking().await, json!(digests[1..]));
+    assert_eq!(desk.finish(&desk.pieces).await.code(), "wrong_state");
+    for piece in &desk.pieces {
+        assert_eq!(desk.put(piece).await.status, StatusCode::NO_CONTENT, "also one that is there");
+    }
+    assert_eq!(desk.finish(&desk.pieces[1..]).await.code(), "verification_failed");
+    assert_eq!(desk.finish(&desk.pieces).await.status, StatusCode::CREATED);
+    let stored = desk.site.app.store.path_of(desk.object).unwrap();
+    assert!(std::fs::read(stored).unwrap() == desk.pieces.concat());
+    assert_eq!(desk.staged(), 0, "nothing of it is left elsewhere");
+    // Who got no answer asks again.
+    assert_eq!(desk.finish(&desk.pieces).await.status, StatusCode::OK);
+    assert_eq!(desk.begin(2_097_229).await.status, StatusCode::OK);
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn what_is_no_piece_and_what_does_not_fit_is_refused(pool: PgPool) {
+    let desk = Desk::new(pool).await;
+    assert_eq!(desk.begin((1 << 40) + 1).await.code(), "too_large");
+    let large = vec![0; (1 << 20) + 1];
+    assert_eq!(desk.put(&large).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let other = desk.send(Method::PUT, &format!("/pieces/{}", desk.object), b"something else".to_vec()).await;
+    assert_eq!(other.code(), "verification_failed");
+    assert_eq!(desk.send(Method::POST, "/finish", vec![0; 33]).await.code(), "bad_request");
+    assert_eq!(
+        desk.send(Method::POST, "/offer", json!({ "frames": vec![desk.object; 4097] }).to_string()).await.code(),
+        "too_large"
+    );
+    desk.site.app.room.keep_back(100);
+    assert_eq!(desk.begin(1).await.code(), "no_space");
+    assert_eq!(desk.put(b"x").await.code(), "no_space");
+    assert_eq!(desk.lacking().await.as_array().unwrap().len(), 3, "nothing of it counts as arrived");
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn a_piece_waits_for_its_turn(pool: PgPool) {
+    let mut desk = Desk::new(pool).await;
+    let site = Site::new(desk.site.app.clone());
+    let turns = u32::try_from(AT_ONCE).unwrap();
+    let all = Arc::clone(&site.uploads).acquire_many_owned(turns).await.unwrap();
+    desk.site.router = router::build_for(site);
+    let mut waiting = Box::pin(desk.put(b"x"));
+    // What takes no turn is answered meanwhile, again and again.
+    let others = async {
+        for _ in 0..5 {
+            desk.lacking().await;
+        }
+    };
+    tokio::select! {
+        answer = &mut waiting => panic!("it did not wait: {}", answer.text),
+        () = others => {}
+    }
+    drop(all);
+    assert_eq!(waiting.await.status, StatusCode::NO_CONTENT);
+}
