@@ -1,5 +1,6 @@
 //! The directory in which the journals of transfers lie: create, open, list, free, forget.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
@@ -158,18 +159,23 @@ pub(super) fn id_of(name: &OsStr) -> Option<Uuid> {
     name.to_str()?.strip_suffix(SUFFIX)?.parse().ok()
 }
 
-/// Removes what a transfer has under temporary names.
+/// Removes what a transfer has under temporary names, durably: once its journal is gone, nobody would know whose they are.
 pub(super) fn remove_temporaries(state: &State) -> Result<(), TransferError> {
+    let mut changed = BTreeSet::new();
     for (number, item) in (0_u32..).zip(&state.items) {
         let Some(path) = item.temporary(state.id, number) else { continue };
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(TransferError::Io { action: "remove", path, source });
-            }
-            Ok(()) | Err(_) => {}
+        let removed = match fs::remove_file(&path) {
+            Ok(()) => true,
+            // A removal before this one may have been cut off.
+            Err(source) if source.kind() == io::ErrorKind::NotFound => item.sealed.is_some() && !item.arrived(),
+            Err(source) => return Err(TransferError::Io { action: "remove", path, source }),
+        };
+        let folder = folder_of(&path);
+        if removed && folder.is_dir() {
+            changed.insert(folder.to_owned());
         }
     }
-    Ok(())
+    changed.iter().try_for_each(|folder| sync_directory(folder))
 }
 
 fn remove_durably(path: &Path) -> Result<(), TransferError> {

@@ -17,7 +17,7 @@ use super::strace::Call;
 use super::turnover::Turnover;
 use super::{trace, transfer_states};
 
-/// Records a cycle and two transfers, and judges every state.
+/// Records a cycle and some transfers, and judges every state.
 ///
 /// # Errors
 /// When the site or `strace` does not work.

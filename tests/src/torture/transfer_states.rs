@@ -5,7 +5,7 @@
 //! The transfer is then finished as its user would, by a resume, or by a repair and a resume, and everything is identical.
 //! Where the journal is not there, nothing else was done yet, and the transfer is begun anew.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write as _;
@@ -31,17 +31,23 @@ use crate::tools;
 enum Story {
     /// Nothing, and its sources are released.
     InOneGo,
+    /// The same with a single file.
+    OfAFile,
     /// A chunk of a source cannot be read, and it is resumed.
     Resumed,
+    /// What was written cannot be read back, and it is given up. Only what comes then is looked at.
+    GivenUp,
 }
 
 impl Story {
-    const ALL: [Self; 2] = [Self::InOneGo, Self::Resumed];
+    const ALL: [Self; 4] = [Self::InOneGo, Self::OfAFile, Self::Resumed, Self::GivenUp];
 
     const fn name(self) -> &'static str {
         match self {
             Self::InOneGo => "in-one-go",
+            Self::OfAFile => "of-a-file",
             Self::Resumed => "resumed",
+            Self::GivenUp => "given-up",
         }
     }
 }
@@ -69,38 +75,54 @@ pub fn run(folder: &Path, most: usize) -> anyhow::Result<Account> {
         fs::create_dir_all(&folder)?;
         // Traces have paths without links.
         let folder = folder.canonicalize()?;
-        let mut transfer = Transfer::new(&folder, story == Story::InOneGo)?;
-        let calls = told(&mut transfer, story, &folder.join("trace"))?;
-        judge(&mut transfer, story, &calls, most, &mut account)?;
+        let mut transfer = match story {
+            Story::InOneGo => Transfer::new(&folder, true)?,
+            Story::OfAFile => Transfer::of_a_file(&folder)?,
+            Story::Resumed | Story::GivenUp => Transfer::new(&folder, false)?,
+        };
+        let told = tell(&mut transfer, story, &folder.join("trace"))?;
+        judge(&mut transfer, story, &told, most, &mut account)?;
     }
     Ok(account)
 }
 
-/// Has a transfer go as the story goes, and returns all it did.
-fn told(transfer: &mut Transfer, story: Story, trace: &Path) -> anyhow::Result<Vec<Call>> {
+/// What a transfer did.
+struct Told {
+    calls: Vec<Call>,
+    /// Before these nothing is looked at.
+    since: usize,
+}
+
+/// Has a transfer go as the story goes.
+fn tell(transfer: &mut Transfer, story: Story, trace: &Path) -> anyhow::Result<Told> {
     let failing = match story {
-        Story::InOneGo => None,
-        Story::Resumed => Some(second_chunk(transfer, trace)?),
+        Story::InOneGo | Story::OfAFile => None,
+        Story::Resumed | Story::GivenUp => Some(failing(transfer, story, trace)?),
     };
     transfer.clear()?;
     let mut calls = Vec::new();
     let mut run = |command: &Command, failing: Option<&Injection>| -> anyhow::Result<Output> {
         let ended = record(command, trace, failing)?;
         ensure!(ended.output.status.success() == failing.is_none(), "{}: {}", story.name(), ended.said());
-        calls.extend(ended.calls.into_iter().filter(changes));
+        calls.push(ended.calls.into_iter().filter(changes).collect::<Vec<_>>());
         Ok(ended.output)
     };
     let created = run(&transfer.create(), None)?;
     transfer.take(&String::from_utf8_lossy(&created.stdout));
     run(&transfer.add(), None)?;
     run(&transfer.dispatch(), failing.as_ref())?;
-    if failing.is_some() {
-        run(&transfer.resume(), None)?;
+    match story {
+        Story::InOneGo | Story::OfAFile => {}
+        Story::Resumed => drop(run(&transfer.resume(), None)?),
+        Story::GivenUp => drop(run(&transfer.cancel(), None)?),
     }
+    let last = calls.last().map_or(0, Vec::len);
+    let calls = calls.concat();
+    let since = if story == Story::GivenUp { calls.len() - last } else { 0 };
     fs::remove_file(trace).context("remove the trace")?;
     let unknown = calls.iter().find(|call| !Files::understands(call));
     ensure!(unknown.is_none(), "cannot be replayed: {unknown:?}");
-    Ok(calls)
+    Ok(Told { calls, since })
 }
 
 /// Returns whether a call changed something on a disk, or made it durable.
@@ -109,24 +131,28 @@ fn changes(call: &Call) -> bool {
     call.succeeded() && !call.is_talk() && !opens && call.name != "read"
 }
 
-/// Returns the call that reads the second chunk of the large source.
-fn second_chunk(transfer: &mut Transfer, trace: &Path) -> anyhow::Result<Injection> {
-    let large = transfer.path("from/large").display().to_string();
+/// Returns the call that fails: of a transfer that is resumed the one that reads the second chunk of the large source, of
+/// one that is given up the one that reads back the first of what was written of it, when its temporary name is durable.
+fn failing(transfer: &mut Transfer, story: Story, trace: &Path) -> anyhow::Result<Injection> {
+    let (large, to) = (transfer.path("from/large"), transfer.path("place/to"));
     let ended = watch_reads(&transfer.reset()?, trace)?;
     ensure!(ended.output.status.success(), "it does not work at all: {}", ended.said());
-    let reads = |call: &&Call| call.name == "read";
-    let thread = ended.calls.iter().filter(reads).find(|call| call.file() == Some(&large)).map(|call| call.thread);
-    let (mut number, mut bytes) = (0, 0);
-    for call in ended.calls.iter().filter(|call| reads(call) && Some(call.thread) == thread) {
-        number += 1;
-        if call.file() == Some(&large) {
-            if bytes >= CHUNK_BYTES {
-                return Ok(Injection { call: "read".to_owned(), number, fault: Fault::Error("EIO") });
-            }
-            bytes += call.done().unwrap_or(0);
+    let (mut counts, mut bytes) = (HashMap::new(), 0);
+    for call in ended.calls.iter().filter(|call| call.name == "read") {
+        let number: &mut u64 = counts.entry(call.thread).or_default();
+        *number += 1;
+        let Some(file) = call.file().map(Path::new) else { continue };
+        let fails = match story {
+            Story::GivenUp => file.parent() == Some(&to),
+            Story::Resumed => file == large && bytes >= CHUNK_BYTES,
+            Story::InOneGo | Story::OfAFile => false,
+        };
+        if fails {
+            return Ok(Injection { call: "read".to_owned(), number: *number, fault: Fault::Error("EIO") });
         }
+        bytes += if file == large { call.done().unwrap_or(0) } else { 0 };
     }
-    anyhow::bail!("{large} is not read in chunks")
+    anyhow::bail!("{} is not read in chunks, or not read back", large.display())
 }
 
 /// A state that a crash may leave.
@@ -158,7 +184,7 @@ fn before(sources: &[(String, bool)]) -> Files<'_> {
 }
 
 /// Returns all states that differ, and whether anything is in doubt in the end.
-fn states(calls: &[Call], sources: &[(String, bool)]) -> (Vec<State>, bool) {
+fn states(Told { calls, since }: &Told, sources: &[(String, bool)]) -> (Vec<State>, bool) {
     let (mut files, mut known, mut found) = (before(sources), HashSet::new(), Vec::new());
     for (after, call) in calls.iter().enumerate() {
         files.apply(call);
@@ -169,20 +195,15 @@ fn states(calls: &[Call], sources: &[(String, bool)]) -> (Vec<State>, bool) {
                 .map(|left| State { after, left }),
         );
     }
+    found.retain(|state: &State| state.after >= *since);
     let sure = seen(&mut files, Left::ALL[0]);
     let in_doubt = Left::ALL.iter().any(|left| seen(&mut files, *left) != sure);
     (found, in_doubt)
 }
 
-fn judge(
-    transfer: &mut Transfer,
-    story: Story,
-    calls: &[Call],
-    most: usize,
-    account: &mut Account,
-) -> anyhow::Result<()> {
+fn judge(transfer: &mut Transfer, story: Story, told: &Told, most: usize, account: &mut Account) -> anyhow::Result<()> {
     let (sources, id) = (transfer.sources(), transfer.id().to_owned());
-    let (mut states, in_doubt) = states(calls, &sources);
+    let (mut states, in_doubt) = states(told, &sources);
     if in_doubt {
         account.failures.push(format!("{}: it ended, and not all of it was flushed", story.name()));
     }
@@ -191,14 +212,14 @@ fn judge(
     let step = states.len().div_ceil(most.max(1)).max(1);
     states = states.into_iter().rev().step_by(step).collect();
     let mut files = before(&sources);
-    for (after, call) in calls.iter().enumerate() {
+    for (after, call) in told.calls.iter().enumerate() {
         files.apply(call);
         while let Some(state) = states.pop_if(|state| state.after == after) {
             account.tried += 1;
             // One before may have been begun anew.
             transfer.take(&id);
             let care = if account.tried.is_multiple_of(2) { Care::Repair } else { Care::Resume };
-            if let Err(error) = finish(transfer, &files, &sources, state.left, care) {
+            if let Err(error) = finish((transfer, story), &files, &sources, state.left, care) {
                 let crash = format!("{}, a crash after call {after}, {}, leaves", story.name(), shown(call));
                 account.failures.push(format!("{crash} {:?}: {care}: {error:#}", state.left));
             }
@@ -237,7 +258,7 @@ impl fmt::Display for Care {
 
 /// Makes a state real, looks at it, has the transfer finished, and looks again.
 fn finish(
-    transfer: &mut Transfer,
+    (transfer, story): (&mut Transfer, Story),
     files: &Files<'_>,
     sources: &[(String, bool)],
     left: Left,
@@ -248,15 +269,22 @@ fn finish(
     if let Care::Repair = care {
         tools::run(&mut transfer.xfer(&["fsck", "--fix"]))?;
     }
-    if transfer.journal().exists() {
+    if story == Story::GivenUp {
+        // Done already is as good.
+        let ended = transfer.cancel().output().context("start ebb")?;
+        let said = String::from_utf8_lossy(&ended.stderr);
+        ensure!(matches!(ended.status.code(), Some(0 | 6)), "it cannot be given up: {said}");
+        transfer.check_given_up()?;
+    } else if transfer.journal().exists() {
         transfer.finish()?;
+        transfer.check_done()?;
     } else {
         transfer.check_untouched()?;
         let id = tools::output(&mut transfer.create())?;
         transfer.take(&id);
         transfer.finish()?;
+        transfer.check_done()?;
     }
-    transfer.check_done()?;
     let journals = transfer.journals();
     let more = fs::read_dir(&journals)?.next().is_some();
     ensure!(!more || matches!(care, Care::Resume), "something is left among the journals");

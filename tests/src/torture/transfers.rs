@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,6 +41,8 @@ pub struct Transfer {
     folder: PathBuf,
     ebb: PathBuf,
     release: bool,
+    /// Whether it is of a single file, into a directory that is there: no directory is made, and flushed because of that.
+    single: bool,
     large: Vec<u8>,
     id: String,
     expected: Tree,
@@ -53,7 +56,15 @@ impl Transfer {
     pub fn new(folder: &Path, release: bool) -> anyhow::Result<Self> {
         let ebb = site::programs()?.join("ebb");
         let (folder, large) = (folder.to_owned(), noise(LARGE_BYTES, 1));
-        Ok(Self { folder, ebb, release, large, id: String::new(), expected: Tree::new() })
+        Ok(Self { folder, ebb, release, single: false, large, id: String::new(), expected: Tree::new() })
+    }
+
+    /// Prepares transfers of a single file, which release it.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_a_file(folder: &Path) -> anyhow::Result<Self> {
+        Ok(Self { single: true, ..Self::new(folder, true)? })
     }
 
     /// Returns the journal of the transfer that the last reset made.
@@ -64,6 +75,11 @@ impl Transfer {
     /// Returns the folder of journals: not beside the destination, so that nobody flushes its name by chance.
     pub(super) fn journals(&self) -> PathBuf {
         self.path("state").join("journals")
+    }
+
+    /// Returns where everything is to go. The source lies in another folder, so that removing it flushes nothing here.
+    fn to(&self) -> PathBuf {
+        self.path("place").join("to")
     }
 
     /// Returns the place of something in its folder.
@@ -82,27 +98,22 @@ impl Transfer {
     /// Nothing is lost, at no moment: a source that is gone is whole at the destination, and so is whatever has a name there.
     /// Directories get their metadata last.
     pub(super) fn check_nothing_lost(&self) -> anyhow::Result<()> {
-        let (from, to) = (tree(&self.path("from"))?, tree(&self.path("to"))?);
+        let (from, to) = (tree(&self.path("from"))?, tree(&self.to())?);
         for (name, expected) in &self.expected {
             let (source, copy) = (from.get(name), to.get(name));
             let arrived = copy == Some(expected);
             let kept = if is_file(expected) { source == Some(expected) } else { source.is_some() };
-            ensure!(arrived || kept, "{} is lost", name.display());
-            ensure!(
-                arrived || copy.is_none() || is_directory(expected),
-                "{} is not whole under its name",
-                name.display()
-            );
+            ensure!(arrived || kept, "{} is lost", shown(name));
+            ensure!(arrived || copy.is_none() || is_directory(expected), "{} is not whole under its name", shown(name));
         }
-        let own = |name: &Path| name.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".ebb-"));
-        let foreign = to.keys().find(|name| !self.expected.contains_key(*name) && !own(name));
+        let foreign = to.keys().find(|name| !self.expected.contains_key(*name) && !is_temporary(name));
         ensure!(foreign.is_none(), "{foreign:?} is not of this transfer");
         Ok(())
     }
 
     /// Checks that nothing was done yet.
     pub(super) fn check_untouched(&self) -> anyhow::Result<()> {
-        ensure!(!self.path("to").exists(), "something is at the destination, and no journal speaks of it");
+        ensure!(!self.to().exists(), "something is at the destination, and no journal speaks of it");
         ensure!(tree(&self.path("from"))? == self.expected, "the source changed, and no journal speaks of it");
         Ok(())
     }
@@ -134,7 +145,7 @@ impl Transfer {
 
     /// Checks that everything arrived and nothing else, and frees it.
     pub(super) fn check_done(&self) -> anyhow::Result<()> {
-        let to = tree(&self.path("to"))?;
+        let to = tree(&self.to())?;
         for (name, expected) in &self.expected {
             let found = to.get(name).with_context(|| format!("{} did not arrive", name.display()))?;
             ensure!(found.content == expected.content, "{} has another content", name.display());
@@ -142,6 +153,7 @@ impl Transfer {
         }
         let more: Vec<_> = to.keys().filter(|name| !self.expected.contains_key(*name)).collect();
         ensure!(more.is_empty(), "left behind: {more:?}");
+        self.check_no_temporaries()?;
         ensure!(
             self.path("from").exists() != self.release,
             "the source is {}",
@@ -152,15 +164,37 @@ impl Transfer {
         tools::run(&mut self.xfer(&["free", &self.id]))
     }
 
+    /// Checks that nothing is left of a transfer that was given up but what has its name, and frees it.
+    pub(super) fn check_given_up(&self) -> anyhow::Result<()> {
+        self.check_nothing_lost()?;
+        self.check_no_temporaries()?;
+        ensure!(tree(&self.path("from"))? == self.expected, "the source changed");
+        tools::run(&mut self.xfer(&["free", &self.id]))
+    }
+
+    fn check_no_temporaries(&self) -> anyhow::Result<()> {
+        let all = tree(&self.path("place"))?;
+        let temporary = all.keys().find(|name| is_temporary(name));
+        ensure!(temporary.is_none(), "left behind: {temporary:?}");
+        Ok(())
+    }
+
     /// Makes the sources anew, and removes what an earlier transfer left.
     pub(super) fn clear(&mut self) -> anyhow::Result<()> {
-        for name in ["to", "state"] {
+        for name in ["place", "state"] {
             remove(&self.path(name))?;
         }
+        fs::create_dir(self.path("place"))?;
         if self.release || self.expected.is_empty() {
-            remove(&self.path("from"))?;
-            make_tree(&self.path("from"), &self.large)?;
-            self.expected = tree(&self.path("from"))?;
+            let from = self.path("from");
+            remove(&from)?;
+            if self.single {
+                fs::write(&from, noise(700, 2))?;
+                File::open(&from)?.set_modified(SystemTime::UNIX_EPOCH)?;
+            } else {
+                make_tree(&from, &self.large)?;
+            }
+            self.expected = tree(&from)?;
         }
         Ok(())
     }
@@ -179,12 +213,17 @@ impl Transfer {
 
     /// Prepares the command that adds the sources.
     pub(super) fn add(&self) -> Command {
-        self.xfer(&["add", "-T", &self.id, "from", "to"])
+        self.xfer(&["add", "-T", &self.id, "from", "place/to"])
     }
 
     /// Prepares the first attempt.
     pub(super) fn dispatch(&self) -> Command {
         self.xfer(&["dispatch", &self.id])
+    }
+
+    /// Prepares its end.
+    pub(super) fn cancel(&self) -> Command {
+        self.xfer(&["cancel", &self.id])
     }
 
     /// Prepares another attempt.
@@ -195,7 +234,11 @@ impl Transfer {
 
 impl Subject for Transfer {
     fn name(&self) -> &'static str {
-        if self.release { "transfer-and-release" } else { "transfer" }
+        match (self.release, self.single) {
+            (true, true) => "transfer-of-a-file",
+            (true, false) => "transfer-and-release",
+            (false, _) => "transfer",
+        }
     }
 
     fn wakes_by_write(&self) -> bool {
@@ -228,11 +271,23 @@ fn is_directory(entry: &Entry) -> bool {
     entry.mode & 0o170_000 == 0o040_000
 }
 
+/// Returns the name of something of a tree; that of its root is empty.
+fn shown(name: &Path) -> String {
+    if name.as_os_str().is_empty() { "all of it".to_owned() } else { name.display().to_string() }
+}
+
+fn is_temporary(name: &Path) -> bool {
+    name.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".ebb-"))
+}
+
 fn remove(path: &Path) -> anyhow::Result<()> {
-    if path.exists() {
-        fs::remove_dir_all(path).with_context(|| format!("remove {}", path.display()))?;
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// Makes files of several sizes, one with two names, one that is read-only and has attributes; an empty directory; a link.

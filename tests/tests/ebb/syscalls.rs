@@ -17,7 +17,7 @@ use ebb_tests::torture::transfers::Transfer;
 const BOUND: Bound = Bound { every: 1, spread: 3 };
 
 /// Of each transfer so many of the states that a crash may leave.
-const STATES: usize = 20;
+const STATES: usize = 12;
 
 /// Has a subject tortured in a folder of its own.
 fn torture(
