@@ -1,7 +1,8 @@
 //! Bugs planted in a copy of the code: the check that is there to catch each must fail, and only with the bug.
 //!
 //! A bug is a file `planted/*.patch`: a line `Bug:` in words, a line `Check:` with the command that must catch it, a line
-//! `Says:` with a part of what that command then says, and the patch. A patch that does not apply any more is a failure,
+//! `Says:` with a part of what that command then says (or several, with ` | ` between, where chance decides), and the
+//! patch. A patch that does not apply any more is a failure,
 //! so is a check that fails without it: then it would prove nothing.
 
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ pub struct Bug {
     pub what: String,
     /// What must catch it.
     check: String,
-    /// What that says then.
+    /// What that says then: parts with ` | ` between, one of which is enough.
     says: String,
     patch: PathBuf,
 }
@@ -193,7 +194,12 @@ impl Copy {
         let ended = self.check(&bug.check);
         tools::run(&mut apply(bug, &self.root, &["--reverse"])).context("take it out again")?;
         let said = ended?.err().with_context(|| format!("not caught by {}", bug.check))?;
-        ensure!(said.contains(&bug.says), "caught for another reason than {:?}: {}", bug.says, end(&said));
+        ensure!(
+            bug.says.split(" | ").any(|part| said.contains(part)),
+            "caught for another reason than {:?}: {}",
+            bug.says,
+            end(&said)
+        );
         Ok(())
     }
 }
