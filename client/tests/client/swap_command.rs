@@ -105,6 +105,22 @@ fn another_disk_than_ordered_is_not_read() {
 }
 
 #[test]
+fn what_cannot_be_logged_is_no_reason_to_fail() {
+    let mut node = Node::new(&content(35));
+    node.boot();
+    node.wait_registered();
+    let body = format!("EBB_LOG=debug exec {} \"$@\" 2>/dev/full", env!("CARGO_BIN_EXE_create-swapimage"));
+    let program = script(&node.path("silent"), &body);
+    let order = node.capture_order(None, 1);
+    node.boss.order(node.capture_task(&program, &order));
+    let ended = node.boss.wait("the capture to end", |known| {
+        let failed = known.capture_failures.first().map(|(.., failure)| Err(failure.reason.clone()));
+        failed.or_else(|| (!known.finished.is_empty()).then_some(Ok(())))
+    });
+    assert_eq!(ended, Ok(()));
+}
+
+#[test]
 fn a_full_work_folder_is_said_and_passes() {
     let base_content = content(34);
     let mut node = Node::new(&base_content);

@@ -4,6 +4,7 @@ mod admin;
 mod serve;
 mod store;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr as _;
@@ -98,11 +99,12 @@ impl Flags {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("EBB_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // That a line cannot be written is told nobody: on a full file system telling it would be a panic.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false).init();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("boss: {error:#}");
+            let _ = writeln!(std::io::stderr(), "boss: {error:#}");
             ExitCode::from(exit_code(&error))
         }
     }
@@ -171,7 +173,6 @@ async fn connect(url: &DatabaseUrl) -> anyhow::Result<PgPool> {
 }
 
 fn say(line: &str) -> anyhow::Result<()> {
-    use std::io::Write as _;
     writeln!(std::io::stdout(), "{line}").context("write to standard output")
 }
 
