@@ -95,7 +95,6 @@ impl Flags {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a command that failed")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("EBB_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
