@@ -73,10 +73,11 @@ impl Attempt<'_> {
     }
 
     fn send(&self, line: &Line, (file, path): (&File, &Path), found: &Pieces, size: ByteLen) -> Result<(), Unsent> {
-        if line.begin(found.object, size, &self.stop)? {
-            return Ok(());
-        }
         for _ in 0..ROUNDS {
+            // Somebody else may have sent the same meanwhile.
+            if line.begin(found.object, size, &self.stop)? {
+                return Ok(());
+            }
             for (batch, offered) in (0_u64..).zip(found.pieces.chunks(MAX_OFFER)) {
                 let first = batch.saturating_mul(u64::try_from(MAX_OFFER).unwrap_or(u64::MAX));
                 let mut lacking: HashSet<_> = line.lacking(found.object, offered, &self.stop)?.into_iter().collect();

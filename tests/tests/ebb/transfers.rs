@@ -134,6 +134,18 @@ fn a_file_is_sent_although_boss_is_killed_meanwhile() -> anyhow::Result<()> {
     xfer(&site, 0, &["copy", &whole, &into])?;
     ensure!(fs::read(&back)? == fs::read(&file)?, "what comes back is what was sent");
 
+    // The same content twice at a time is one object.
+    let twins = ["one", "two"].map(|name| folder.path().join(name));
+    for twin in &twins {
+        fs::write(twin, noise(20 * MIB + 5)?)?;
+    }
+    let [one, two] = twins.each_ref().map(|path| path.to_string_lossy().into_owned());
+    xfer(&site, 0, &["copy", "--threads", "2", &one, &two, "boss:"])?;
+    let twin = format!("boss:sha256:{}", digest(&twins[0])?);
+    let again = folder.path().join("again");
+    xfer(&site, 0, &["copy", &twin, &again.to_string_lossy()])?;
+    ensure!(fs::read(&again)? == fs::read(&twins[1])?, "it is what both are");
+
     // What is no place for it, and who may not.
     xfer(&site, 2, &["copy", &source, "boss:name"])?;
     xfer(&site, 2, &["copy", &whole, "boss:"])?;
