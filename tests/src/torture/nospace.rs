@@ -17,8 +17,10 @@ use super::turnover::{Moment, Trouble, Turn, Turnover};
 use crate::cleanup::Cleanup;
 use crate::{pg, talk, tools};
 
-/// The size of the file system.
+/// The size of the file system: small, so that the part of it that is kept back is, too.
 const BYTES: u64 = 256 << 20;
+/// How many amounts of room are tried on one: what is saved each time stays.
+const SIZES_EACH: usize = 10;
 /// The room with which a cycle is sure to go through: of the state directory, and of the database.
 const ENOUGH: u64 = 18 << 20;
 const ENOUGH_ROWS: u64 = 2 << 20;
@@ -130,47 +132,53 @@ struct Ends {
 
 impl Ends {
     /// Tries amounts of room until one does not end well.
-    fn of(
-        (sizes, enough): (u64, u64),
+    fn add(
+        &mut self,
+        rooms: &[u64],
         mut squeeze: impl FnMut(u64) -> anyhow::Result<(bool, String)>,
-    ) -> (Self, Vec<String>) {
-        let mut ends = Self::default();
-        for size in 0..sizes {
-            let room = enough * size / sizes;
-            match squeeze(room) {
-                Ok((ran_out, shown)) => {
-                    talk::say(format!("[{}/{sizes}] {} KiB: {shown}", size + 1, room >> 10));
-                    ends.well += 1;
-                    ends.ran_out += u64::from(ran_out);
-                }
-                Err(error) => return (ends, vec![format!("with {room} bytes: {error:#}")]),
-            }
+    ) -> anyhow::Result<()> {
+        for room in rooms {
+            let (ran_out, shown) = squeeze(*room).with_context(|| format!("with {room} bytes"))?;
+            talk::say(format!("{} KiB: {shown}", room >> 10));
+            self.well += 1;
+            self.ran_out += u64::from(ran_out);
         }
-        (ends, Vec::new())
+        Ok(())
     }
 }
 
+/// So many amounts of room, from none up to less than enough.
+fn rooms(sizes: u64, enough: u64) -> Vec<u64> {
+    (0..sizes).map(|size| enough * size / sizes).collect()
+}
+
 fn full_store(folder: &Path, sizes: u64) -> anyhow::Result<Option<(Ends, Vec<String>)>> {
-    fs::create_dir_all(folder)?;
-    let Some(small) = Small::mount(&folder.join("small.img"), &folder.join("site/state"))? else { return Ok(None) };
-    let mut turnover = Turnover::start(folder)?;
-    both_saved(&mut turnover)?;
-    Ok(Some(Ends::of((sizes, ENOUGH), |room| {
-        let mut all = Trouble::default();
-        for turn in [Turn::FirstOut, Turn::FirstIn] {
-            small.leave(room)?;
-            let trouble = turnover.turn_with(turn, |_, moment| {
-                let Moment::Asked(why) = moment else { return Ok(()) };
-                let spoken = ["room", "space", "full"].iter().any(|word| why.contains(word));
-                ensure!(spoken, "the reason does not speak of room: {why}");
-                small.relieve()
-            });
-            all.add(trouble.with_context(|| format!("in {turn:?}"))?);
-            rows::check(turnover.site(), ALL)?;
-        }
-        small.relieve()?;
-        Ok((all != Trouble::default(), shown(&all)))
-    })))
+    let (mut ends, mut failures) = (Ends::default(), Vec::new());
+    for (index, rooms) in rooms(sizes, ENOUGH).chunks(SIZES_EACH).enumerate() {
+        let folder = folder.join(index.to_string());
+        fs::create_dir_all(&folder)?;
+        let Some(small) = Small::mount(&folder.join("small.img"), &folder.join("site/state"))? else { return Ok(None) };
+        let mut turnover = Turnover::start(&folder)?;
+        both_saved(&mut turnover)?;
+        let ended = ends.add(rooms, |room| {
+            let mut all = Trouble::default();
+            for turn in [Turn::FirstOut, Turn::FirstIn] {
+                small.leave(room)?;
+                let trouble = turnover.turn_with(turn, |_, moment| {
+                    let Moment::Asked(why) = moment else { return Ok(()) };
+                    let spoken = ["room", "space", "full"].iter().any(|word| why.contains(word));
+                    ensure!(spoken, "the reason does not speak of room: {why}");
+                    small.relieve()
+                });
+                all.add(trouble.with_context(|| format!("in {turn:?}"))?);
+                rows::check(turnover.site(), ALL)?;
+            }
+            small.relieve()?;
+            Ok((all != Trouble::default(), shown(&all)))
+        });
+        failures.extend(ended.err().map(|error| format!("{error:#}")));
+    }
+    Ok(Some((ends, failures)))
 }
 
 fn full_database(folder: &Path, sizes: u64) -> anyhow::Result<Option<(Ends, Vec<String>)>> {
@@ -183,16 +191,21 @@ fn full_database(folder: &Path, sizes: u64) -> anyhow::Result<Option<(Ends, Vec<
     fs::create_dir(&data)?;
     let mut turnover = Turnover::start_with(folder, &pg::Options { data: Some(data), ..pg::Options::default() })?;
     both_saved(&mut turnover)?;
-    let ends = Ends::of((sizes, ENOUGH_ROWS), |room| {
+    let mut ends = Ends::default();
+    let ended = ends.add(&rooms(sizes, ENOUGH_ROWS), |room| {
         let (mut all, mut ran_out) = (Trouble::default(), false);
         for turn in [Turn::FirstOut, Turn::FirstIn] {
             let said = turnover.site().database().log().len();
-            // The rest of the present piece of its log would be room of its own.
-            rows::query(turnover.site(), "SELECT pg_switch_wal()")?;
-            small.leave(room)?;
-            let (began, mut relieved) = (Instant::now(), false);
+            let (mut full_since, mut relieved) = (None, false);
             let trouble = turnover.turn_with(turn, |site, _| {
-                if !relieved && began.elapsed() > STANDSTILL {
+                let Some(since) = full_since else {
+                    // The rest of the present piece of its log would be room of its own.
+                    rows::query(site, "SELECT pg_switch_wal()")?;
+                    small.leave(room)?;
+                    full_since = Some(Instant::now());
+                    return Ok(());
+                };
+                if !relieved && since.elapsed() > STANDSTILL {
                     relieved = true;
                     ran_out |= site.database().log()[said..].contains("No space left");
                     small.relieve()?;
@@ -208,7 +221,7 @@ fn full_database(folder: &Path, sizes: u64) -> anyhow::Result<Option<(Ends, Vec<
         Ok((ran_out, shown(&all)))
     });
     drop(turnover);
-    Ok(Some(ends))
+    Ok(Some((ends, ended.err().map(|error| format!("{error:#}")).into_iter().collect())))
 }
 
 /// A cycle with enough room: both have something saved that must not be harmed.
