@@ -32,7 +32,7 @@ pub use user::{ExperimentAction, Stored, UserClient};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request without a long body may take, besides what boss was asked to wait.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a transfer of a file may stand still.
+/// How long a transfer of a file, or an answer that was begun, may stand still.
 const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// The most bytes of a JSON answer.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -219,6 +219,13 @@ impl Transport {
         ClientError::Unreachable { url: self.shown(), source: source.into() }
     }
 
+    /// Waits for the next thing of an answer, which is not to stand still.
+    async fn in_time<T>(&self, next: impl Future<Output = reqwest::Result<T>>) -> Result<T, ClientError> {
+        let next = tokio::time::timeout(STALL_TIMEOUT, next).await;
+        let next = next.map_err(|stalled| self.unreachable(stalled))?;
+        next.map_err(|error| self.unreachable(error.without_url()))
+    }
+
     /// Sends a request and returns the answer once it says success.
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let response = request.send().await.map_err(|error| self.unreachable(error.without_url()))?;
@@ -243,9 +250,7 @@ impl Transport {
     /// Asks whether something is there, which an answer without a body says.
     async fn exists(&self, segments: &[&str]) -> Result<bool, ClientError> {
         let request = self.request(Method::HEAD, self.url(segments));
-        let response = tokio::time::timeout(STALL_TIMEOUT, request.send()).await;
-        let response = response.map_err(|stalled| self.unreachable(stalled))?;
-        let response = response.map_err(|error| self.unreachable(error.without_url()))?;
+        let response = self.in_time(request.send()).await?;
         match response.status() {
             reqwest::StatusCode::NOT_FOUND => Ok(false),
             status if status.is_success() => Ok(true),
@@ -272,9 +277,10 @@ impl Transport {
         }
     }
 
+    /// Takes the body of an answer, of so many bytes at most.
     async fn body(&self, response: &mut Response, most: usize) -> Result<Vec<u8>, ClientError> {
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error.without_url()))? {
+        while let Some(chunk) = self.in_time(response.chunk()).await? {
             if body.len() + chunk.len() > most {
                 return Err(ClientError::BadAnswer {
                     url: response.url().to_string(),
@@ -314,6 +320,8 @@ impl Transport {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -348,5 +356,29 @@ mod tests {
         let bad = |status| ClientError::BadAnswer { url: String::new(), status, reason: String::new() };
         assert!(bad(503).is_retryable());
         assert!(!bad(404).is_retryable());
+    }
+
+    /// Whoever is before boss may say that it failed, and then nothing more.
+    #[tokio::test]
+    async fn an_error_that_stands_still_is_no_answer() {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let transport = Transport::new(&format!("http://{}", listener.local_addr().unwrap()), ["api", "v1"], None);
+        let transport = transport.unwrap();
+        let request = transport.request(Method::GET, transport.url(&["objects", "x"]));
+        let answering = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                asked.push(socket.read_u8().await.unwrap());
+            }
+            socket.write_all(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 99\r\n\r\n{").await.unwrap();
+            socket
+        };
+        let (response, _open) = tokio::join!(request.send(), answering);
+        // From here on nothing happens but that time passes, as fast as everybody waits for it.
+        tokio::time::pause();
+        let refusal = tokio::time::timeout(STALL_TIMEOUT * 2, transport.refusal(response.unwrap())).await;
+        let error = refusal.expect("it waits without end");
+        assert!(matches!(error, ClientError::Unreachable { .. }) && error.is_retryable(), "{error}");
     }
 }

@@ -128,9 +128,7 @@ impl Transport {
         let mut hasher = Sha256::new();
         let mut received = 0_u64;
         loop {
-            let chunk = tokio::time::timeout(STALL_TIMEOUT, response.chunk()).await;
-            let chunk = chunk.map_err(|stalled| self.unreachable(stalled))?;
-            let Some(chunk) = chunk.map_err(|error| self.unreachable(error.without_url()))? else { break };
+            let Some(chunk) = self.in_time(response.chunk()).await? else { break };
             received += ByteLen::of(&chunk).get();
             hasher.update(&chunk);
             if received > bytes.get() {

@@ -4,7 +4,7 @@ use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use sigs::{ByteLen, ByteOffset, ByteRange, Digest};
 
-use super::{ClientError, STALL_TIMEOUT, Transport};
+use super::{ClientError, Transport};
 
 /// The most bytes that are asked for at once.
 pub const MAX_PART: ByteLen = ByteLen::new(16 << 20);
@@ -33,9 +33,7 @@ impl Transport {
         let wanted = wanted.ok_or_else(|| bad(&response, format!("{} bytes are too many to hold", part.len)))?;
         let mut bytes = Vec::with_capacity(wanted);
         loop {
-            let piece = tokio::time::timeout(STALL_TIMEOUT, response.chunk()).await;
-            let piece = piece.map_err(|stalled| self.unreachable(stalled))?;
-            let Some(piece) = piece.map_err(|error| self.unreachable(error.without_url()))? else { break };
+            let Some(piece) = self.in_time(response.chunk()).await? else { break };
             if bytes.len() + piece.len() > wanted {
                 return Err(bad(&response, format!("it has more than the {wanted} bytes that were asked for")));
             }
@@ -52,9 +50,7 @@ impl Transport {
     async fn part(&self, digest: Digest, part: ByteRange) -> Result<Response, ClientError> {
         let request = self.request(Method::GET, self.url(&["objects", &digest.to_string()]));
         let request = request.header(RANGE, format!("bytes={}-{}", part.start, end_of(part)));
-        let response = tokio::time::timeout(STALL_TIMEOUT, request.send()).await;
-        let response = response.map_err(|stalled| self.unreachable(stalled))?;
-        let response = response.map_err(|error| self.unreachable(error.without_url()))?;
+        let response = self.in_time(request.send()).await?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => Ok(response),
             status if status.is_success() => Err(bad(&response, "parts were asked for, and it is no part".to_owned())),
