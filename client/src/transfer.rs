@@ -5,7 +5,7 @@
 //! source goes before everything arrived. What is done when is in `docs/transfers.md`; the table of it in [`recover`].
 //!
 //! - [`record`], [`journal`]: what is written down, and how
-//! - [`state`]: what the records add up to
+//! - [`state`]: what the records add up to; `class`: what kind of failure ended an attempt
 //! - [`recover`]: what is done next, by the last record and what is on disk
 //! - [`place`]: where an item comes from and goes to; [`boss`]: asking a boss for what it has
 //! - `source`, `origin`, `copy`, `send`, `run`, `release`: doing it
@@ -17,12 +17,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use boss_api::ErrorCode;
 use boss_api::client::ClientError;
 use uuid::Uuid;
 
 mod add;
 pub mod boss;
+mod class;
 mod copy;
 pub mod fsck;
 pub mod journal;
@@ -42,6 +42,7 @@ pub mod stop;
 pub mod watch;
 
 use boss::Line;
+pub use class::Class;
 use journal::JournalError;
 use place::Place;
 pub use record::Options;
@@ -171,22 +172,19 @@ pub enum TransferError {
 }
 
 impl TransferError {
-    /// Returns the class that the journal has of it: whether trying again can help.
-    pub fn class(&self) -> &'static str {
+    /// Returns what kind of failure it is.
+    pub fn class(&self) -> Class {
         match self {
-            Self::Lost { .. } | Self::Twice { .. } => "lost",
-            Self::WrongContent { .. } | Self::WrongObject { .. } => "corruption",
-            Self::Boss { source, .. } if crate::retry::can_pass(source) => "unreachable",
-            Self::Boss { source, .. } => match source.code() {
-                Some(ErrorCode::NoSpace) => "no-space",
-                Some(ErrorCode::VerificationFailed) => "corruption",
-                _ => "refused",
-            },
-            Self::NoBoss { .. } | Self::NotReleasable { .. } => "refused",
-            Self::Impossible { .. } | Self::Defect { .. } | Self::WrongPhase { .. } => "defect",
-            Self::NoRoom { .. } => "no-space",
-            Self::Io { source, .. } if is_full(source) => "no-space",
-            Self::Io { .. } | Self::Journal(_) | Self::Stopped | Self::Forgetful { .. } => "transient",
+            Self::Lost { .. } | Self::Twice { .. } => Class::Lost,
+            Self::WrongContent { .. } | Self::WrongObject { .. } | Self::Impossible { .. } => Class::Corruption,
+            Self::Boss { source, .. } => Class::of_boss(source),
+            Self::NoBoss { .. } => Class::NotAllowed,
+            Self::NotReleasable { .. } => Class::BadRequest,
+            Self::WrongPhase { .. } => Class::WrongState,
+            Self::Defect { .. } => Class::Defect,
+            Self::NoRoom { .. } => Class::NoSpace,
+            Self::Io { source, .. } => Class::of_io(source),
+            Self::Journal(_) | Self::Stopped | Self::Forgetful { .. } => Class::Transient,
         }
     }
 }
@@ -230,7 +228,7 @@ impl Transfer {
             Ok(()) | Err(TransferError::Journal(_)) => {}
             Err(TransferError::Stopped) => self.desk.record(&Record::Stopped)?,
             Err(error) => {
-                let (class, detail) = (error.class().to_owned(), crate::exit::chain(error));
+                let (class, detail) = (error.class().name().to_owned(), crate::exit::chain(error));
                 self.desk.record(&Record::Failed { item: None, class, detail })?;
             }
         }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Context;
 use crate::exit::{Code, Exit};
 use crate::transfer::journal::JournalError;
-use crate::transfer::{Shelf, TransferError, is_full};
+use crate::transfer::{Class, Shelf, TransferError};
 
 mod add;
 mod amount;
@@ -152,31 +152,17 @@ fn exit_of(error: &TransferError) -> Exit {
 }
 
 fn code_of(error: &TransferError) -> Code {
-    use std::io::ErrorKind;
-    let of_io = |error: &std::io::Error| match error.kind() {
-        _ if is_full(error) => Code::NoSpace,
-        ErrorKind::NotFound => Code::NotFound,
-        ErrorKind::PermissionDenied => Code::NotAllowed,
-        _ => Code::Failed,
-    };
     match error {
         TransferError::Journal(error) => match &**error {
-            JournalError::File { source, .. } => of_io(source),
+            JournalError::File { source, .. } => Class::of_io(source).code(),
             JournalError::Locked { .. } | JournalError::Exists { .. } => Code::WrongState,
             JournalError::Corrupt { .. } => Code::Verification,
             JournalError::Poisoned { .. } | JournalError::TooLong { .. } => Code::Failed,
         },
-        TransferError::Impossible { .. } | TransferError::WrongContent { .. } | TransferError::WrongObject { .. } => {
-            Code::Verification
-        }
-        TransferError::Boss { source, .. } => Code::of(source),
-        TransferError::NoBoss { .. } => Code::NotAllowed,
-        TransferError::Io { source, .. } => of_io(source),
-        TransferError::NoRoom { .. } => Code::NoSpace,
-        TransferError::WrongPhase { .. } => Code::WrongState,
-        TransferError::Twice { .. } | TransferError::NotReleasable { .. } => Code::Usage,
+        TransferError::Twice { .. } => Code::Usage,
         TransferError::Stopped => Code::Interrupted,
-        TransferError::Lost { .. } | TransferError::Forgetful { .. } | TransferError::Defect { .. } => Code::Failed,
+        // What the journal has, and so what whoever waits for it hears.
+        other => other.class().code(),
     }
 }
 
@@ -186,4 +172,66 @@ struct Which {
     /// The transfer
     #[arg(value_name = "ID")]
     id: Uuid,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use boss_api::ApiError;
+
+    use super::*;
+    use crate::transfer::place::Place;
+
+    fn of_boss(source: ClientError) -> TransferError {
+        TransferError::Boss { action: "fetch", place: Place::from(PathBuf::from("x")), source: Box::new(source) }
+    }
+
+    /// Both ways: of who works on it, and of who waits for it and has only the journal.
+    #[track_caller]
+    fn ends_with(number: u8, error: &TransferError) {
+        let waiting = Class::of_name(error.class().name()).map(Class::code);
+        let both = (exit_of(error).code().number(), waiting.map(Code::number));
+        assert_eq!(both, (number, Some(number)), "{error}: {}", error.class().name());
+    }
+
+    #[test]
+    fn who_waits_hears_what_who_works_hears() {
+        for (code, number) in [
+            (ErrorCode::BadRequest, 2),
+            (ErrorCode::NotSignedIn, 5),
+            (ErrorCode::NotAllowed, 5),
+            (ErrorCode::NotFound, 4),
+            (ErrorCode::Conflict, 6),
+            (ErrorCode::WrongState, 6),
+            (ErrorCode::VerificationFailed, 7),
+            (ErrorCode::TooLarge, 2),
+            (ErrorCode::NoSpace, 8),
+            (ErrorCode::Stale, 6),
+            (ErrorCode::Unavailable, 10),
+            (ErrorCode::Internal, 1),
+        ] {
+            ends_with(number, &of_boss(ApiError { code, message: String::new() }.into()));
+        }
+        for (status, number) in [(503, 10), (404, 1)] {
+            ends_with(number, &of_boss(ClientError::BadAnswer { url: String::new(), status, reason: String::new() }));
+        }
+        let (url, source) = (String::new(), Box::from("nobody"));
+        ends_with(10, &of_boss(ClientError::Unreachable { url, source }));
+
+        for (kind, number) in [
+            (ErrorKind::NotFound, 4),
+            (ErrorKind::PermissionDenied, 5),
+            (ErrorKind::StorageFull, 8),
+            (ErrorKind::QuotaExceeded, 8),
+            (ErrorKind::Other, 1),
+        ] {
+            ends_with(number, &TransferError::Io { action: "write", path: PathBuf::new(), source: kind.into() });
+        }
+        ends_with(5, &TransferError::NoBoss { place: Place::from(PathBuf::from("x")) });
+        ends_with(7, &TransferError::WrongContent { path: PathBuf::new() });
+        ends_with(7, &TransferError::WrongObject { place: Place::from(PathBuf::from("x")) });
+        ends_with(1, &TransferError::Forgetful { boss: String::new() });
+        ends_with(1, &TransferError::Defect { record: String::new() });
+    }
 }

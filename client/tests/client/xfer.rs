@@ -6,8 +6,11 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use axum::http::StatusCode;
+use axum::{Json, Router};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use crate::fixture::poll;
 
@@ -389,4 +392,53 @@ fn an_ordinary_user_finishes_files_that_their_mode_keeps_him_out_of() {
         let mut value = [0; 8];
         assert_eq!(rustix::fs::lgetxattr(bench.path("to/large"), "user.ebb", &mut value[..]), Ok(4));
     }
+}
+
+/// Someone who answers everything in one way.
+fn answering(runtime: &Runtime, status: StatusCode, code: &'static str) -> String {
+    let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", 0))).unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = Json(json!({"code": code, "message": "as the test wants it"}));
+    let router = Router::new().fallback(async move || (status, answer));
+    runtime.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    format!("http://{address}")
+}
+
+#[test]
+fn who_waits_hears_what_who_works_heard() {
+    let bench = Bench::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    fs::write(bench.path("token"), "a-token").unwrap();
+    fs::set_permissions(bench.path("token"), fs::Permissions::from_mode(0o600)).unwrap();
+    let object = format!("boss:sha256:{:064x}", 1);
+    for (status, word, code) in [
+        (StatusCode::BAD_REQUEST, "bad_request", 2),
+        (StatusCode::NOT_FOUND, "not_found", 4),
+        (StatusCode::UNAUTHORIZED, "not_signed_in", 5),
+        (StatusCode::FORBIDDEN, "not_allowed", 5),
+        (StatusCode::CONFLICT, "wrong_state", 6),
+        (StatusCode::UNPROCESSABLE_ENTITY, "verification_failed", 7),
+        (StatusCode::INSUFFICIENT_STORAGE, "no_space", 8),
+        (StatusCode::IM_A_TEAPOT, "nothing_of_boss", 1),
+    ] {
+        let server = answering(&runtime, status, word);
+        let ends = |code, arguments: &[&str]| {
+            let mut command = bench.command(arguments);
+            let ended = command.env("EBB_SERVER", &server).env("EBB_TOKEN_FILE", bench.path("token")).output().unwrap();
+            assert_eq!(ended.status.code(), Some(code), "{word}, {arguments:?}: {}", said(&ended));
+            String::from_utf8(ended.stdout).unwrap().trim().to_owned()
+        };
+        let id = ends(0, &["create"]);
+        ends(0, &["add", &id, &object, "copy"]);
+        ends(code, &["dispatch", &id]);
+        ends(code, &["wait", &id]);
+        ends(code, &["test", &id]);
+    }
+    // And so of what is here: its folder went.
+    fs::create_dir(bench.path("folder")).unwrap();
+    let id = bench.ends(0, &["create"]);
+    bench.ends(0, &["add", &id, "from/large", "folder/copy"]);
+    fs::remove_dir(bench.path("folder")).unwrap();
+    bench.ends(4, &["dispatch", &id]);
+    bench.ends(4, &["wait", &id]);
 }

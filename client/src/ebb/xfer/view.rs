@@ -10,7 +10,7 @@ use crate::exit::{Code, Exit};
 use crate::transfer::room::Reserve;
 use crate::transfer::state::{Item, Progress};
 use crate::transfer::watch::{Seen, Tally};
-use crate::transfer::{Options, Standing};
+use crate::transfer::{Class, Options, Standing};
 
 /// What programs get of a transfer.
 #[derive(Debug, Serialize)]
@@ -150,12 +150,7 @@ impl Desk<'_> {
             Standing::Created | Standing::Stopped | Standing::CutOff | Standing::Cancelled | Standing::Cancelling => {
                 Code::WrongState
             }
-            Standing::Failed { class, .. } => match class.as_str() {
-                "no-space" => Code::NoSpace,
-                "corruption" => Code::Verification,
-                "unreachable" => Code::Unreachable,
-                _ => Code::Failed,
-            },
+            Standing::Failed { class, .. } => Class::of_name(class).map_or(Code::Failed, Class::code),
         };
         let text = match &standing {
             Standing::Running => format!("transfer {id} is being worked on"),

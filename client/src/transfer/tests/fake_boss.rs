@@ -45,6 +45,8 @@ pub(super) enum Manner {
     Breaking,
     /// Never.
     Hanging,
+    /// That it cannot now, and then nothing of why.
+    Mumbling,
     /// That it is not there.
     Hiding,
 }
@@ -163,6 +165,10 @@ async fn part(Shared(known): Shared<Arc<Mutex<Known>>>, Named(digest): Named<Dig
         Manner::Beside => (first, last) = (first - 1, last - 1),
         Manner::Grown => size += 1,
         Manner::Hanging => std::future::pending().await,
+        Manner::Mumbling => {
+            let nothing = Body::from_stream(stream::pending::<io::Result<Bytes>>());
+            return (StatusCode::SERVICE_UNAVAILABLE, nothing).into_response();
+        }
     }
     let content = Bytes::copy_from_slice(&bytes[first..=last]);
     let headers = [

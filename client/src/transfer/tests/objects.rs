@@ -138,7 +138,7 @@ fn an_answer_that_is_not_the_part_is_no_answer() {
         (Manner::Whole, "refused"),
         (Manner::Beside, "refused"),
         (Manner::Grown, "refused"),
-        (Manner::Hiding, "refused"),
+        (Manner::Hiding, "not-found"),
     ] {
         let fetch = Fetch::new();
         let mut transfer = fetch.begun(OPTIONS);
@@ -186,21 +186,23 @@ fn room_is_asked_for_before_the_first_byte_is() {
 
 #[test]
 fn a_wait_for_a_boss_that_hangs_ends_when_somebody_asks() {
-    let fetch = Fetch::new();
-    let mut transfer = fetch.begun(OPTIONS);
-    fetch.boss.answer(1, Manner::Hanging);
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let running = scope.spawn(|| transfer.run(Some(&fetch.boss.line()), &stop));
-        while fetch.boss.asked().len() < 2 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        stop.store(true, Ordering::Relaxed);
-        assert!(matches!(running.join().unwrap(), Err(TransferError::Stopped)));
-    });
-    fetch.boss.answer(usize::MAX, Manner::Honest);
-    fetch.run(&mut transfer).unwrap();
-    assert_eq!(fetch.boss.asked(), fetch.parts(1), "what came before the stop is durable");
+    for manner in [Manner::Hanging, Manner::Mumbling] {
+        let fetch = Fetch::new();
+        let mut transfer = fetch.begun(OPTIONS);
+        fetch.boss.answer(1, manner);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| transfer.run(Some(&fetch.boss.line()), &stop));
+            while fetch.boss.asked().len() < 2 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert!(matches!(running.join().unwrap(), Err(TransferError::Stopped)), "{manner:?}");
+        });
+        fetch.boss.answer(usize::MAX, Manner::Honest);
+        fetch.run(&mut transfer).unwrap();
+        assert_eq!(fetch.boss.asked(), fetch.parts(1), "{manner:?}: what came before the stop is durable");
+    }
 }
 
 #[test]
