@@ -44,7 +44,7 @@ pub mod watch;
 use boss::Line;
 pub use class::Class;
 use journal::JournalError;
-use place::Place;
+use place::{Address, Place};
 pub use record::Options;
 use record::Record;
 use recover::Loss;
@@ -131,6 +131,16 @@ pub enum TransferError {
         /// What.
         place: Place,
     },
+    /// What is with one boss was to have what is with another. Nothing was added.
+    #[error("transfer {id} is with boss at {first}; make another one for what is with boss at {second}")]
+    SecondBoss {
+        /// The transfer.
+        id: Uuid,
+        /// Which boss it is with.
+        first: Address,
+        /// Which one more.
+        second: Address,
+    },
     /// A verb that does not fit how far the transfer is.
     #[error("transfer {id} {why}")]
     WrongPhase {
@@ -179,7 +189,7 @@ impl TransferError {
             Self::WrongContent { .. } | Self::WrongObject { .. } | Self::Impossible { .. } => Class::Corruption,
             Self::Boss { source, .. } => Class::of_boss(source),
             Self::NoBoss { .. } => Class::NotAllowed,
-            Self::NotReleasable { .. } => Class::BadRequest,
+            Self::NotReleasable { .. } | Self::SecondBoss { .. } => Class::BadRequest,
             Self::WrongPhase { .. } => Class::WrongState,
             Self::Defect { .. } => Class::Defect,
             Self::NoRoom { .. } => Class::NoSpace,

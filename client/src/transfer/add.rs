@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::place::{Address, Object, Place, Store};
 use super::record::{Addition, ItemKind, Record};
-use super::{Phase, Transfer, TransferError, source};
+use super::{Desk, Phase, Transfer, TransferError, source};
 
 /// How many items a transfer has at most.
 const MAX_ITEMS: usize = 1 << 20;
@@ -43,9 +43,10 @@ impl Transfer {
     /// Adds an object of a boss, to be fetched. Nothing is asked for yet.
     ///
     /// # Errors
-    /// As [`Transfer::add`]; [`TransferError::NotReleasable`].
+    /// As [`Transfer::add`]; [`TransferError::NotReleasable`]; [`TransferError::SecondBoss`].
     pub fn add_object(&mut self, object: Object, destination: &Path) -> Result<(), TransferError> {
         self.still_created()?;
+        self.may_be_with(&object.boss)?;
         let (source, destination) = (Place::Object(object), absolute(destination)?);
         if self.desk.state.options.release_sources {
             return Err(TransferError::NotReleasable { place: source });
@@ -59,9 +60,10 @@ impl Transfer {
     /// Adds a file that is to become an object of a boss. Nothing is read or sent yet.
     ///
     /// # Errors
-    /// As [`Transfer::add`]; [`TransferError::NotReleasable`].
+    /// As [`Transfer::add`]; [`TransferError::NotReleasable`]; [`TransferError::SecondBoss`].
     pub fn add_upload(&mut self, source: &Path, boss: Address) -> Result<(), TransferError> {
         self.still_created()?;
+        self.may_be_with(&boss)?;
         let (source, destination) = (absolute(source)?, Place::Store(Store { boss }));
         let failed = |error| TransferError::Io { action: "add", path: source.clone(), source: error };
         if !std::fs::symlink_metadata(&source).map_err(failed)?.is_file() {
@@ -84,6 +86,21 @@ impl Transfer {
             Phase::Dispatched | Phase::Committed | Phase::Closed => {
                 Err(TransferError::WrongPhase { id: state.id, why: "was dispatched: nothing can be added" })
             }
+        }
+    }
+
+    /// A transfer is with one boss: an attempt is made as who is signed in there. Nothing can be taken out of it again, so
+    /// what could never be done is not added.
+    fn may_be_with(&self, boss: &Address) -> Result<(), TransferError> {
+        let Desk { journal, state } = &self.desk;
+        if !journal.has_bosses() {
+            let why = "was created by an older version, whose journals have nothing of a boss; create another";
+            return Err(TransferError::WrongPhase { id: state.id, why });
+        }
+        let mut known = state.items.iter().flat_map(|item| [&item.source, &item.destination]).filter_map(Place::boss);
+        match known.find(|known| *known != boss) {
+            None => Ok(()),
+            Some(first) => Err(TransferError::SecondBoss { id: state.id, first: first.clone(), second: boss.clone() }),
         }
     }
 

@@ -20,7 +20,7 @@ use super::record::Record;
 
 mod layout;
 
-use layout::{HEADER, encode, scan};
+use layout::{HEADER, Scan, encode, scan};
 
 /// How long somebody who only looks may have a journal. Who works on it has it for longer.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -84,6 +84,7 @@ pub struct Journal {
     path: PathBuf,
     end: u64,
     next: u64,
+    has_bosses: bool,
     poisoned: bool,
 }
 
@@ -113,7 +114,8 @@ impl Journal {
             drop(std::fs::remove_file(path));
             return Err(failed("make the name durable of")(source));
         }
-        Ok(Self { file, path: path.to_owned(), end: ByteLen::of(&bytes).get(), next: 1, poisoned: false })
+        let end = ByteLen::of(&bytes).get();
+        Ok(Self { file, path: path.to_owned(), end, next: 1, has_bosses: true, poisoned: false })
     }
 
     /// Opens a journal to go on with it, and returns what it says. What a crash cut off is cut off, and what a failed flush
@@ -131,12 +133,13 @@ impl Journal {
             return Err(failed("open")(io::ErrorKind::NotFound.into()));
         }
         file.sync_data().and_then(|()| Ok(fadvise(&file, 0, None, Advice::DontNeed)?)).map_err(failed("flush"))?;
-        let (records, end) = read(&file, path)?;
+        let Scan { has_bosses, records, end, .. } = read(&file, path)?;
+        let end = u64::try_from(end).unwrap_or(u64::MAX);
         if file.metadata().map_err(failed("look at"))?.len() != end {
             file.set_len(end).and_then(|()| file.sync_all()).map_err(failed("cut"))?;
         }
         let next = u64::try_from(records.len()).unwrap_or(u64::MAX);
-        Ok((Self { file, path: path.to_owned(), end, next, poisoned: false }, records))
+        Ok((Self { file, path: path.to_owned(), end, next, has_bosses, poisoned: false }, records))
     }
 
     /// Reads what a journal says at the moment, whoever works on it.
@@ -146,7 +149,7 @@ impl Journal {
     pub fn peek(path: &Path) -> Result<Vec<Record>, JournalError> {
         let failed = |action| move |source| JournalError::File { action, path: path.to_owned(), source };
         let file = File::open(path).map_err(failed("open"))?;
-        read(&file, path).map(|(records, _)| records)
+        read(&file, path).map(|found| found.records)
     }
 
     /// Looks at a journal without a claim to it, whatever it is like and whoever works on it.
@@ -194,7 +197,13 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Corrupt`].
     pub fn read_back(&self) -> Result<Vec<Record>, JournalError> {
-        read(&self.file, &self.path).map(|(records, _)| records)
+        read(&self.file, &self.path).map(|found| found.records)
+    }
+
+    /// Returns whether it is of a version that has items of a boss. In one that has none, nobody may put any: who made it
+    /// would take it for damaged.
+    pub const fn has_bosses(&self) -> bool {
+        self.has_bosses
     }
 
     /// Returns its path.
@@ -242,12 +251,12 @@ fn is_named(file: &File, path: &Path) -> bool {
     matches!((open, named), (Ok(open), Ok(named)) if open == named)
 }
 
-/// Returns the records, and where the last whole one ends.
-fn read(file: &File, path: &Path) -> Result<(Vec<Record>, u64), JournalError> {
-    let found = scan(&content(file, path)?);
-    match found.damage {
+/// Returns what a journal says that is not damaged.
+fn read(file: &File, path: &Path) -> Result<Scan, JournalError> {
+    let mut found = scan(&content(file, path)?);
+    match found.damage.take() {
         Some(reason) => Err(corrupt(path, found.end, reason)),
-        None => Ok((found.records, u64::try_from(found.end).unwrap_or(u64::MAX))),
+        None => Ok(found),
     }
 }
 
@@ -345,7 +354,8 @@ mod tests {
     fn a_record_that_may_be_lost_is_the_last_one_that_is_tried() {
         // Every write to this device fails as on a full disk.
         let full = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
-        let mut journal = Journal { file: full, path: PathBuf::from("/dev/full"), end: 0, next: 0, poisoned: false };
+        let path = PathBuf::from("/dev/full");
+        let mut journal = Journal { file: full, path, end: 0, next: 0, has_bosses: true, poisoned: false };
         let error = journal.append(&Record::Closed).unwrap_err();
         assert!(matches!(&error, JournalError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull));
         assert!(matches!(journal.append(&Record::Closed).unwrap_err(), JournalError::Poisoned { .. }));

@@ -6,7 +6,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use axum::{Json, Router};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
@@ -394,22 +395,39 @@ fn an_ordinary_user_finishes_files_that_their_mode_keeps_him_out_of() {
     }
 }
 
-/// Someone who answers everything in one way.
-fn answering(runtime: &Runtime, status: StatusCode, code: &'static str) -> String {
-    let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", 0))).unwrap();
-    let address = listener.local_addr().unwrap();
-    let answer = Json(json!({"code": code, "message": "as the test wants it"}));
-    let router = Router::new().fallback(async move || (status, answer));
-    runtime.spawn(async move { axum::serve(listener, router).await.unwrap() });
-    format!("http://{address}")
+/// Someone who gives one answer to everything, and who asks there.
+struct Parrot {
+    server: String,
+    bench: Bench,
+    _runtime: Runtime,
+}
+
+impl Parrot {
+    fn saying(answer: impl IntoResponse + Clone + Send + Sync + 'static) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", 0))).unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(async move || answer);
+        runtime.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let bench = Bench::new();
+        fs::write(bench.path("token"), "a-token").unwrap();
+        fs::set_permissions(bench.path("token"), fs::Permissions::from_mode(0o600)).unwrap();
+        Self { server, bench, _runtime: runtime }
+    }
+
+    /// As [`Bench::ends`], of somebody who is signed in.
+    #[track_caller]
+    fn ends(&self, code: i32, arguments: &[&str]) -> String {
+        let mut command = self.bench.command(arguments);
+        command.env("EBB_SERVER", &self.server).env("EBB_TOKEN_FILE", self.bench.path("token"));
+        let ended = command.output().unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{arguments:?}: {}", said(&ended));
+        String::from_utf8(ended.stdout).unwrap().trim().to_owned()
+    }
 }
 
 #[test]
 fn who_waits_hears_what_who_works_heard() {
-    let bench = Bench::new();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    fs::write(bench.path("token"), "a-token").unwrap();
-    fs::set_permissions(bench.path("token"), fs::Permissions::from_mode(0o600)).unwrap();
     let object = format!("boss:sha256:{:064x}", 1);
     for (status, word, code) in [
         (StatusCode::BAD_REQUEST, "bad_request", 2),
@@ -421,24 +439,37 @@ fn who_waits_hears_what_who_works_heard() {
         (StatusCode::INSUFFICIENT_STORAGE, "no_space", 8),
         (StatusCode::IM_A_TEAPOT, "nothing_of_boss", 1),
     ] {
-        let server = answering(&runtime, status, word);
-        let ends = |code, arguments: &[&str]| {
-            let mut command = bench.command(arguments);
-            let ended = command.env("EBB_SERVER", &server).env("EBB_TOKEN_FILE", bench.path("token")).output().unwrap();
-            assert_eq!(ended.status.code(), Some(code), "{word}, {arguments:?}: {}", said(&ended));
-            String::from_utf8(ended.stdout).unwrap().trim().to_owned()
-        };
-        let id = ends(0, &["create"]);
-        ends(0, &["add", &id, &object, "copy"]);
-        ends(code, &["dispatch", &id]);
-        ends(code, &["wait", &id]);
-        ends(code, &["test", &id]);
+        let parrot = Parrot::saying((status, Json(json!({"code": word, "message": "as the test wants it"}))));
+        let id = parrot.ends(0, &["create"]);
+        parrot.ends(0, &["add", &id, &object, "copy"]);
+        parrot.ends(code, &["dispatch", &id]);
+        parrot.ends(code, &["wait", &id]);
+        parrot.ends(code, &["test", &id]);
     }
     // And so of what is here: its folder went.
+    let bench = Bench::new();
     fs::create_dir(bench.path("folder")).unwrap();
     let id = bench.ends(0, &["create"]);
     bench.ends(0, &["add", &id, "from/large", "folder/copy"]);
     fs::remove_dir(bench.path("folder")).unwrap();
     bench.ends(4, &["dispatch", &id]);
     bench.ends(4, &["wait", &id]);
+}
+
+#[test]
+fn once_what_boss_has_arrived_nobody_needs_to_be_signed_in() {
+    // An object of one byte: to ask how large it is and to ask for it is the same.
+    let parrot = Parrot::saying((StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, "bytes 0-0/1")], "x"));
+    let object = "boss:sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+    let bench = &parrot.bench;
+    fs::create_dir(bench.path("folder")).unwrap();
+    let id = parrot.ends(0, &["create", "--kind", "sync"]);
+    parrot.ends(0, &["add", &id, object, "copy"]);
+    parrot.ends(0, &["add", &id, "from/large", "folder/copy"]);
+    bench.ends(5, &["dispatch", &id, "--server", &parrot.server, "--token-file", "nowhere"]);
+    fs::remove_dir(bench.path("folder")).unwrap();
+    parrot.ends(4, &["dispatch", &id]);
+    assert_eq!(fs::read(bench.path("copy")).unwrap(), b"x");
+    fs::create_dir(bench.path("folder")).unwrap();
+    bench.ends(0, &["resume", &id, "--server", &parrot.server, "--token-file", "nowhere"]);
 }

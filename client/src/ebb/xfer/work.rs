@@ -94,25 +94,25 @@ impl Desk<'_> {
     /// Prepares to ask the boss that a transfer is with, if there is one: as whoever is signed in there now. Who that is, and
     /// the token, is nothing that a journal has.
     fn line(&self, state: &State) -> Result<Option<Line>, Exit> {
-        let places = state.items.iter().flat_map(|item| [&item.source, &item.destination]);
-        let mut bosses: Vec<_> = places.filter_map(Place::boss).collect();
-        bosses.dedup();
-        let Some(first) = bosses.first() else { return Ok(None) };
+        // For what arrived nobody is asked any more.
+        let places =
+            state.items.iter().filter(|item| !item.arrived()).flat_map(|item| [&item.source, &item.destination]);
+        let mut bosses = places.filter_map(Place::boss);
+        let Some(boss) = bosses.next() else { return Ok(None) };
+        // Nothing is added to a transfer that is with another boss; a journal may have been made otherwise.
+        if let Some(other) = bosses.find(|other| *other != boss) {
+            let text = format!("transfer {} is with several bosses, {boss} and {other}", state.id);
+            return Err(Exit::new(Code::Usage, text).next("make one transfer for each"));
+        }
         let (server, client) = self.context.session.reach()?;
         let address = Address::new(&server);
-        match bosses.iter().find(|boss| **boss != &address) {
-            None => Ok(Some(Line::new(address, client, Handle::current()))),
-            Some(other) if bosses.len() == 1 => Err(Exit::new(
-                Code::NotAllowed,
-                format!("transfer {} is with boss at {other}, and you are signed in at {address}", state.id),
-            )
-            .next(format!("sign in with `ebb login --server {first} --user NAME`"))),
-            Some(other) => Err(Exit::new(
-                Code::Usage,
-                format!("transfer {} is with several bosses, {first} and {other}", state.id),
-            )
-            .next("make one transfer for each")),
+        if address != *boss {
+            let text = format!("transfer {} is with boss at {boss}, and you are signed in at {address}", state.id);
+            return Err(
+                Exit::new(Code::NotAllowed, text).next(format!("sign in with `ebb login --server {boss} --user NAME`"))
+            );
         }
+        Ok(Some(Line::new(address, client, Handle::current())))
     }
 
     /// Does something that takes its time on a thread of its own. The first signal asks it to end, the second does not

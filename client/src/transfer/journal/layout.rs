@@ -40,6 +40,8 @@ fn checksum(len: u32, number: u64, body: &[u8]) -> u32 {
 
 /// What bytes say.
 pub(super) struct Scan {
+    /// Whether it is of a version that has items of a boss.
+    pub(super) has_bosses: bool,
     /// The records up to the end or the first damage.
     pub(super) records: Vec<Record>,
     /// Where the last of them ends.
@@ -50,7 +52,7 @@ pub(super) struct Scan {
 
 /// Reads the records of a journal.
 pub(super) fn scan(bytes: &[u8]) -> Scan {
-    let mut scan = Scan { records: Vec::new(), end: 0, damage: None };
+    let mut scan = Scan { has_bosses: bytes.starts_with(&HEADER), records: Vec::new(), end: 0, damage: None };
     if ![HEADER, HEADER_1].iter().any(|header| bytes.starts_with(header)) {
         scan.damage = Some("is no journal of a transfer, or of a version that is not known here".to_owned());
         return scan;

@@ -3,8 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sigs::Digest;
+
 use super::fake_boss::{FakeBoss, Manner, TOKEN};
 use super::*;
+use crate::transfer::place::{Address, Object};
 
 const CHUNK: usize = 4 << 20;
 
@@ -211,6 +214,42 @@ fn what_only_a_boss_can_remove_is_not_of_a_transfer_that_removes_its_sources() {
     let mut transfer = fetch.scene.shelf().create(Options { release_sources: true, ..OPTIONS }).unwrap();
     let refused = transfer.add_object(fetch.boss.object(&fetch.bytes), &fetch.scene.path("copy"));
     assert!(matches!(refused, Err(TransferError::NotReleasable { .. })));
+}
+
+#[test]
+fn what_could_never_be_fetched_is_not_added() {
+    let fetch = Fetch::of(noise(10, 1));
+    fs::write(fetch.scene.path("file"), b"x").unwrap();
+    let elsewhere = Address::new("http://elsewhere");
+    let mut transfer = fetch.begun(OPTIONS);
+    let object = Object { boss: elsewhere.clone(), digest: Digest::of(b"x") };
+    let refused = [
+        transfer.add_object(object, &fetch.scene.path("other")),
+        transfer.add_upload(&fetch.scene.path("file"), elsewhere),
+    ];
+    for refused in refused {
+        assert!(matches!(&refused, Err(TransferError::SecondBoss { .. })), "{refused:?}");
+    }
+    assert_eq!(transfer.state().items.len(), 1);
+    fetch.run(&mut transfer).unwrap();
+
+    // And what the one who made a journal could not read any more.
+    let id = fetch.scene.shelf().create(OPTIONS).unwrap().state().id;
+    let path = fetch.scene.journal(id);
+    let mut journal = fs::read(&path).unwrap();
+    journal[8] = 1;
+    fs::write(&path, &journal).unwrap();
+    let mut transfer = fetch.scene.opened(id);
+    let refused = [
+        transfer.add_object(fetch.boss.object(&fetch.bytes), &fetch.scene.path("third")),
+        transfer.add_upload(&fetch.scene.path("file"), Address::new(&fetch.boss.url())),
+    ];
+    for refused in refused {
+        assert!(matches!(&refused, Err(TransferError::WrongPhase { .. })), "{refused:?}");
+    }
+    assert!(fs::read(&path).unwrap() == journal);
+    transfer.add(&fetch.scene.path("file"), &fetch.scene.path("third")).unwrap();
+    run(&mut transfer).unwrap();
 }
 
 /// Killed as soon as the journal has so many records, for every number there is. Where the victim is faster, nothing is
