@@ -24,6 +24,7 @@ use session::CookiePolicy;
 use throttle::Throttle;
 use tokio::sync::Semaphore;
 
+use crate::user_api::downloads::Downloads;
 use crate::user_api::uploads::AT_ONCE;
 
 /// What handlers on the user listener share.
@@ -39,6 +40,8 @@ pub struct Site {
     pub throttle: Arc<Throttle>,
     /// Turns to send a piece of an object.
     pub uploads: Arc<Semaphore>,
+    /// Turns to have an object sent.
+    pub downloads: Arc<Downloads>,
 }
 
 impl Site {
@@ -49,6 +52,7 @@ impl Site {
             passwords: Arc::new(PasswordDesk::new()),
             throttle: Arc::new(Throttle::new()),
             uploads: Arc::new(Semaphore::new(AT_ONCE)),
+            downloads: Arc::default(),
             app,
         }
     }

@@ -1,6 +1,7 @@
 //! What people's programs ask of boss, as tabled in `boss_api::user`. The routes are listed in [`crate::router`].
 
 pub mod body;
+pub mod downloads;
 pub mod experiments;
 pub mod images;
 pub mod jobs;

@@ -11,6 +11,7 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use crate::test_support::TestApp;
+use crate::user_api::downloads::AT_ONCE;
 
 /// Puts bytes into the store.
 async fn store(site: &TestApp, bytes: &[u8]) -> Digest {
@@ -147,4 +148,32 @@ async fn a_part_of_an_object_is_that_part(pool: PgPool) {
     }
     let (status, _, body) = ask(&site, &token, nothing, None).await;
     assert_eq!((status, body), (StatusCode::OK, Vec::new()));
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn who_takes_nothing_waits_for_himself_and_not_the_others(pool: PgPool) {
+    let site = TestApp::new(pool).await;
+    let ann = site.token(&site.user("ann", UserRole::Admin, &[]).await).await;
+    let bob = site.token(&site.user("bob", UserRole::Admin, &[]).await).await;
+    let object = store(&site, b"bytes").await;
+    let begin = async || {
+        let request = Request::builder().uri(format!("/api/v1/objects/{object}"));
+        let request = request.header(header::AUTHORIZATION, format!("Bearer {ann}"));
+        site.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    };
+    let mut held = Vec::new();
+    for _ in 0..AT_ONCE {
+        let response = begin().await;
+        assert_eq!(response.status(), StatusCode::OK);
+        held.push(response);
+    }
+    let mut one_more = std::pin::pin!(begin());
+    for _ in 0..9 {
+        tokio::select! {
+            _ = &mut one_more => panic!("ann has more than her turns"),
+            (status, _, body) = ask(&site, &bob, object, None) => assert_eq!((status, &body[..]), (StatusCode::OK, &b"bytes"[..])),
+        }
+    }
+    held.pop();
+    assert_eq!(one_more.await.status(), StatusCode::OK);
 }

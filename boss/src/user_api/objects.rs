@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::State;
@@ -19,12 +18,11 @@ use crate::auth::authorize::{Proof, Resource, Subject, Verb, authorize};
 use crate::auth::extract::ApiUser;
 use crate::error::AppError;
 use crate::serving;
+use crate::standstill::STALL;
 use crate::store::{Put, StoredObject};
 
 /// The most bytes of one object that is sent in one go: an image of a disk of 16 TiB, stored raw.
 const MAX_OBJECT_BYTES: ByteLen = ByteLen::new(16 << 40);
-/// A sender that sends nothing for so long is gone.
-const STALL: Duration = Duration::from_secs(60);
 
 /// `PUT objects/{digest}`: streams to the store, which keeps nothing that does not have the digest.
 pub async fn put(
@@ -73,8 +71,16 @@ pub async fn get(
     may_read(&site, &user.subject, digest).await?.ok_or_else(missing)?;
     let bytes = site.app.store.head(digest).await?.ok_or_else(missing)?;
     let object = StoredObject { digest, bytes };
+    let turn = site.downloads.turn(user.subject.user.id).await?;
     // The site's pace is for nodes; people's programs have limits of their own.
-    serving::answer(&*site.app.store, object, &headers, Arc::default()).await
+    let response = serving::answer(&*site.app.store, object, &headers, Arc::default()).await?;
+    Ok(response.map(|body| {
+        let bytes = body.into_data_stream().inspect(move |_| {
+            // It lasts as long as the body.
+            let _ = &turn;
+        });
+        Body::from_stream(bytes)
+    }))
 }
 
 async fn may_read(site: &Site, subject: &Subject, digest: Digest) -> Result<Option<Proof>, AppError> {

@@ -11,6 +11,7 @@ use boss::clock::{Clock as _, SystemClock};
 use boss::config::Config;
 use boss::power::{Limited, Power, ProcessDriver};
 use boss::sealing::BossKeys;
+use boss::standstill::UnlessStalled;
 use boss::store::{LocalStore, Staging, StateLock};
 use boss::takeover::{Rule, take_over};
 use boss::{agent_api, keeping, reconcile, router};
@@ -57,7 +58,8 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!(?look, "the database was put back: what no row refers to is kept");
     }
     let (stop, stopping) = watch::channel(false);
-    let user_server = axum::serve(users, router::build(app.clone())).with_graceful_shutdown(told(stopping.clone()));
+    let user_server =
+        axum::serve(UnlessStalled(users), router::build(app.clone())).with_graceful_shutdown(told(stopping.clone()));
     let agent_server =
         axum::serve(agents, agent_api::router(app.clone())).with_graceful_shutdown(told(stopping.clone()));
     let reconciler = tokio::spawn(reconcile::run(app.clone(), stopping));
