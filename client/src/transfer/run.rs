@@ -285,8 +285,10 @@ impl<'a> Attempt<'a> {
             return Err(TransferError::WrongContent { path: temporary.to_owned() });
         }
         if !whole.arrived() {
-            // It is what was sent, and that was something else.
+            // It is what was sent, and that was something else: nobody needs it, or the room it takes. Where it cannot be
+            // emptied the next attempt does that; the error to tell is the other one.
             self.record(&Record::Discarded { item: number })?;
+            drop(OpenOptions::new().write(true).truncate(true).custom_flags(no_follow()).open(temporary));
             return Err(TransferError::WrongObject { place: item.source });
         }
         if matches!(item.progress, Progress::DataComplete { .. }) {

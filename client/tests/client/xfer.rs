@@ -472,4 +472,12 @@ fn once_what_boss_has_arrived_nobody_needs_to_be_signed_in() {
     assert_eq!(fs::read(bench.path("copy")).unwrap(), b"x");
     fs::create_dir(bench.path("folder")).unwrap();
     bench.ends(0, &["resume", &id, "--server", &parrot.server, "--token-file", "nowhere"]);
+
+    // What is shown of it makes another one of the same.
+    let view: Value = serde_json::from_str(&bench.ends(0, &["status", &id, "--format", "json"])).unwrap();
+    let text = |name: &str| view[name].as_str().unwrap();
+    assert_eq!((text("boss"), text("source")), (parrot.server.as_str(), object));
+    fs::remove_file(bench.path("copy")).unwrap();
+    parrot.ends(0, &["copy", text("source"), text("destination")]);
+    assert_eq!(fs::read(bench.path("copy")).unwrap(), b"x");
 }

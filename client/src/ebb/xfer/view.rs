@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::Desk;
 use crate::ebb::output::{size, word};
 use crate::exit::{Code, Exit};
+use crate::transfer::place::{Address, Place};
 use crate::transfer::room::Reserve;
 use crate::transfer::state::{Item, Progress};
 use crate::transfer::watch::{Seen, Tally};
@@ -22,9 +23,12 @@ pub(super) struct View {
     #[serde(flatten)]
     tally: Tally,
     options: Options,
-    /// The first thing that was added, and where it goes; names of files that are no text are shown as near as can be.
+    /// The first thing that was added, and where it goes, as `ebb xfer add` takes them; names of files that are no text are
+    /// shown as near as can be.
     source: Option<String>,
     destination: Option<String>,
+    /// The address of the boss that it is with, if it is with one.
+    boss: Option<String>,
     /// What boss got.
     stored: Vec<Stored>,
 }
@@ -40,14 +44,16 @@ impl View {
     pub(super) fn of(seen: &Seen) -> Self {
         let state = &seen.state;
         let first = state.items.first();
+        let mut places = state.items.iter().flat_map(|item| [&item.source, &item.destination]);
         Self {
             id: state.id,
             standing: seen.standing.clone(),
             attempt: state.attempt,
             tally: Tally::of(state),
             options: state.options,
-            source: first.map(|item| item.source.to_string()),
-            destination: first.map(|item| item.destination.to_string()),
+            source: first.map(|item| given(&item.source)),
+            destination: first.map(|item| given(&item.destination)),
+            boss: places.find_map(Place::boss).map(Address::to_string),
             stored: state.items.iter().filter_map(stored).collect(),
         }
     }
@@ -74,9 +80,18 @@ impl View {
     }
 }
 
+/// Returns a place as it is given to `ebb xfer add`.
+fn given(place: &Place) -> String {
+    match place {
+        Place::Path(path) => path.as_path().display().to_string(),
+        Place::Object(object) => format!("boss:sha256:{}", object.digest),
+        Place::Store(_) => "boss:".to_owned(),
+    }
+}
+
 fn stored(item: &Item) -> Option<Stored> {
     let Progress::Stored { digest } = item.progress else { return None };
-    Some(Stored { source: item.source.to_string(), digest })
+    Some(Stored { source: given(&item.source), digest })
 }
 
 /// Returns a transfer for people.
@@ -91,6 +106,9 @@ pub(super) fn describe(view: &View) -> String {
     if let (Some(source), Some(destination)) = (&view.source, &view.destination) {
         let more = if items > 1 { " and what else was added" } else { "" };
         text.push_str(&format!("{source} to {destination}{more}\n"));
+    }
+    if let Some(boss) = &view.boss {
+        text.push_str(&format!("with boss at {boss}\n"));
     }
     for Stored { source, digest } in &view.stored {
         text.push_str(&format!("{source} is boss:sha256:{digest}\n"));

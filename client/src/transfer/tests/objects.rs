@@ -127,7 +127,10 @@ fn a_boss_that_sends_other_bytes_is_found_out_before_they_have_a_name() {
         assert!(matches!(error, TransferError::WrongObject { .. }), "{error}");
         assert_eq!(fetch.class(&transfer), "corruption");
         assert!(!fetch.scene.path("copy").exists());
-        // None of it is believed any more.
+        // None of it is kept, and none of it is believed any more.
+        let temporary = transfer.state().items[0].temporary(transfer.state().id, 0).unwrap();
+        let left = fs::metadata(temporary).unwrap();
+        assert_eq!((left.len(), left.blocks()), (0, 0));
         fetch.boss.answer(usize::MAX, Manner::Honest);
         fetch.run(&mut transfer).unwrap();
         assert!(fetch.arrived());
