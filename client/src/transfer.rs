@@ -8,7 +8,7 @@
 //! - [`state`]: what the records add up to; `class`: what kind of failure ended an attempt
 //! - [`recover`]: what is done next, by the last record and what is on disk
 //! - [`place`]: where an item comes from and goes to; [`boss`]: asking a boss for what it has
-//! - `source`, `origin`, `copy`, `send`, `run`, `release`: doing it
+//! - `source`, `origin`, `object`, `copy`, `send`, `run`, `release`: doing it
 //! - [`limit`], [`room`]: how fast it may be, and how full it may make what it copies to
 //! - [`shelf`]: the directory of journals; [`watch`], [`stop`]: what others than its worker do with a transfer;
 //!   [`fsck`]: what is wrong in there, and what to do about it
@@ -27,6 +27,7 @@ mod copy;
 pub mod fsck;
 pub mod journal;
 pub mod limit;
+mod object;
 mod origin;
 pub mod place;
 pub mod record;

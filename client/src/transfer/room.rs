@@ -15,7 +15,7 @@ use sigs::ByteLen;
 use super::TransferError;
 use super::journal::folder_of;
 use super::record::ItemKind;
-use super::state::State;
+use super::state::{Item, Sealed, State};
 
 /// What is left free on a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +107,7 @@ pub(super) fn admit_all(state: &State) -> Result<(), TransferError> {
             continue;
         };
         let folder = folder_of(path);
-        let size = item.sealed.as_ref().map_or_else(|| item.size_now(), |sealed| sealed.size().get());
+        let size = item.sealed.as_ref().map_or_else(|| size_now(item), Sealed::size).get();
         let there = allocated(&temporary);
         let (existing, device) = match folders.get(folder) {
             Some(known) => known.clone(),
@@ -123,6 +123,13 @@ pub(super) fn admit_all(state: &State) -> Result<(), TransferError> {
         admit(&folder, ByteLen::new(needed), state.options.reserve)?;
     }
     Ok(())
+}
+
+/// Returns how many bytes a file has now that was not looked at yet. What is gone has none; that is an error of its own,
+/// later. So has what only a boss knows.
+pub(super) fn size_now(item: &Item) -> ByteLen {
+    let found = item.source.path().and_then(|path| fs::symlink_metadata(path).ok());
+    ByteLen::new(found.map_or(0, |found| found.len()))
 }
 
 /// The nearest folder that is there by now, and its file system: those below it will be made.

@@ -147,13 +147,6 @@ impl Item {
         }
     }
 
-    /// Returns how many bytes a file has now that was not looked at yet. What is gone has none; that is an error of its own,
-    /// later. So has what only a boss knows.
-    pub fn size_now(&self) -> u64 {
-        let found = self.source.path().and_then(|path| std::fs::symlink_metadata(path).ok());
-        found.map_or(0, |found| found.len())
-    }
-
     /// Returns where it is while it is not whole: beside its name, so that a rename is enough.
     pub fn temporary(&self, transfer: Uuid, number: u32) -> Option<PathBuf> {
         let name = format!(".ebb-{transfer}-{number}.partial");

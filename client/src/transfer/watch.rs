@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::copy::CHUNK_BYTES;
 use super::journal::Journal;
 use super::record::ItemKind;
+use super::room::size_now;
 use super::state::{Item, Phase, Progress, State, Verdict};
 use super::stop::{ask, request_beside};
 use super::{Shelf, TransferError};
@@ -105,7 +106,7 @@ fn size_of(item: &Item) -> u64 {
     match (item.kind, &item.sealed) {
         (ItemKind::Directory | ItemKind::Link, _) => 0,
         (ItemKind::File, Some(sealed)) => sealed.size().get(),
-        (ItemKind::File, None) => item.size_now(),
+        (ItemKind::File, None) => size_now(item).get(),
     }
 }
 

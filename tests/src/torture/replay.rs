@@ -19,13 +19,13 @@ pub const BYTES: usize = 16 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bytes {
     /// They are there.
-    All = 0,
+    All,
     /// All is as it was flushed last.
-    None = 1,
+    None,
     /// The first half of what is new is there.
-    Half = 2,
+    Half,
     /// Where they were to be are zeros.
-    Zeros = 3,
+    Zeros,
 }
 
 /// Of names that were not flushed.
@@ -108,7 +108,7 @@ struct Node {
     /// Where the next plain write goes.
     end: usize,
     /// Digests of what a crash leaves, for each of [`Bytes`]; worked out when asked for.
-    digests: Option<[String; 4]>,
+    digests: Option<[(Bytes, String); 4]>,
 }
 
 impl Node {
@@ -158,9 +158,10 @@ impl Node {
     fn digest(&mut self, bytes: Bytes) -> &str {
         if self.digests.is_none() {
             let all = [Bytes::All, Bytes::None, Bytes::Half, Bytes::Zeros];
-            self.digests = Some(all.map(|bytes| hex::encode(Sha256::digest(self.left(bytes)))));
+            self.digests = Some(all.map(|bytes| (bytes, hex::encode(Sha256::digest(self.left(bytes))))));
         }
-        self.digests.as_ref().map_or("", |digests| &digests[bytes as usize])
+        let found = self.digests.iter().flatten().find(|(of, _)| *of == bytes);
+        found.map_or("", |(_, digest)| digest)
     }
 }
 
