@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use rustix::fs::Advice;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sigs::zdi::{Contents, MAX_FRAME_STORED_BYTES};
@@ -35,7 +36,8 @@ pub struct Staging {
     aside: PathBuf,
     room: Arc<Room>,
     gate: Arc<Gate>,
-    /// Nothing in a slot: it was not looked at yet what is there.
+    /// Whoever does anything with the files of one thing holds its slot. Nothing in it: it was not looked at yet what is
+    /// there.
     open: Mutex<HashMap<Arrival, Arc<Mutex<Option<Staged>>>>>,
 }
 
@@ -70,8 +72,9 @@ struct Staged {
     /// Up to where the file has room that nobody else can take.
     roomy: u64,
     index_end: u64,
-    /// The upload was finished: the file is an image now and must not change.
-    closed: bool,
+    /// Nothing of it counts, and before anything else its files are removed. After a flush that failed: the kernel may
+    /// have dropped what it could not write, and another flush would lie.
+    spoiled: bool,
 }
 
 /// Where a frame lies.
@@ -116,7 +119,7 @@ impl Staging {
     /// Makes sure that the next `len` bytes have room of their own.
     fn room_for(&self, name: Arrival, staged: &mut Staged, len: u32) -> Result<(), StoreError> {
         let needed = staged.end.saturating_add(u64::from(len));
-        if staged.closed || needed <= staged.roomy {
+        if needed <= staged.roomy {
             return Ok(());
         }
         let (path, from) = (self.path(name, "zdi"), ByteOffset::new(staged.roomy));
@@ -156,10 +159,10 @@ impl Staging {
         let _entered = self.gate.enter()?;
         match name {
             StagedName::Other(path) => set_aside(path, &self.aside),
-            StagedName::Of(name) => {
-                self.all().remove(name);
+            StagedName::Of(name) => self.with_slot(*name, |slot| {
+                *slot = None;
                 self.files_of(*name)?.iter().try_for_each(|path| set_aside(path, &self.aside))
-            }
+            }),
         }
     }
 
@@ -228,15 +231,6 @@ impl Staging {
         (digest, len): (Digest, u32),
         bytes: &[u8],
     ) -> Result<Put, StoreError> {
-        if staged.closed {
-            return match name {
-                // Two who send the same object: it is whole without this piece.
-                Arrival::Object(_) => Ok(Put::Present),
-                Arrival::Capture(_) => {
-                    Err(StoreError::Refused("the upload is finished: no more frames are taken".into()))
-                }
-            };
-        }
         if staged.frames.contains_key(&digest) {
             return Ok(Put::Present);
         }
@@ -264,7 +258,7 @@ impl Staging {
     /// only another attempt can bring them. Repeating it with the same contents gives the same answer.
     ///
     /// # Errors
-    /// When the medium fails or is full; then the frames stay.
+    /// When the medium fails or is full. After a flush that failed all frames are lacking.
     pub fn finish(&self, name: impl Into<Arrival>, contents: &Contents) -> Result<Option<Finished>, StoreError> {
         self.assemble(name.into(), &Whole::Image(contents))
     }
@@ -273,37 +267,36 @@ impl Staging {
     /// [`Staging::finish`] does.
     ///
     /// # Errors
-    /// [`StoreError::WrongDigest`] when these pieces are not the object; then they stay, and other pieces may be.
-    /// When the medium fails or is full.
+    /// [`StoreError::WrongDigest`] when these pieces are not the object; then those stay that are what they should be,
+    /// and other pieces may be the object. When the medium fails or is full; after a flush that failed all are lacking.
     pub fn finish_object(&self, object: Digest, pieces: &[Digest]) -> Result<Option<Finished>, StoreError> {
-        let name = Arrival::Object(object);
-        // What was put together before, handed over, and removed from the store since, is to arrive anew.
-        if self.finished(name)?.is_some_and(|finished| !finished.path.exists()) {
-            self.discard(name)?;
-        }
-        self.assemble(name, &Whole::Object(object, pieces))
+        self.assemble(Arrival::Object(object), &Whole::Object(object, pieces))
     }
 
     fn assemble(&self, name: Arrival, whole: &Whole<'_>) -> Result<Option<Finished>, StoreError> {
-        let _entered = self.gate.enter()?;
-        let identity = whole.identity();
-        if let Some(finished) = self.finished(name)?
-            && finished.contents == identity
-        {
-            return Ok(Some(finished));
-        }
-        self.with(name, |staged| {
-            if staged.closed {
-                // Whoever had the lock before us may have finished the very same upload, for a caller that gave up
-                // waiting.
-                return Ok(self.finished(name)?.filter(|finished| finished.contents == identity));
+        let (_entered, identity) = (self.gate.enter()?, whole.identity());
+        self.with_slot(name, |slot| {
+            if let Some(finished) = self.finished(name)? {
+                // An object that was put together before, handed over, and removed from the store since, is to arrive
+                // anew.
+                if whole.expected().is_some() && !finished.path.exists() {
+                    self.remove(name, slot)?;
+                } else if finished.contents == identity {
+                    return Ok(Some(finished));
+                }
             }
-            self.close(name, staged, whole)
+            self.close(name, slot, whole)
         })
     }
 
     /// Makes the file of what arrived whole, out of reach of whatever still comes.
-    fn close(&self, name: Arrival, staged: &mut Staged, whole: &Whole<'_>) -> Result<Option<Finished>, StoreError> {
+    fn close(
+        &self,
+        name: Arrival,
+        slot: &mut Option<Staged>,
+        whole: &Whole<'_>,
+    ) -> Result<Option<Finished>, StoreError> {
+        let staged = self.opened(name, slot)?;
         let Some(places) = whole.places(|digest| staged.frames.get(&digest).copied()) else { return Ok(None) };
         let used: u64 = places.iter().map(|placed| u64::from(placed.len)).sum();
         let in_place = used + name.preface_len() == staged.end && whole.lies_well(name, &places);
@@ -314,30 +307,38 @@ impl Staging {
             let tail = whole.tail(&placement, ByteOffset::new(staged.end));
             staged.data.write_all_at(&tail, staged.end).map_err(failed())?;
             staged.data.set_len(staged.end + ByteLen::of(&tail).get()).map_err(failed())?;
+            // The room that was given ahead went with the length.
+            staged.roomy = staged.end;
             staged.data.try_clone().map_err(failed())?
         } else {
             // What is there once may be used often.
             self.room.ask(ByteLen::new(used))?;
             copy_used(&staged.data, name, &places, whole, &path).map_err(failed())?
         };
-        failpoints::hit("staging.finish.written").map_err(failed())?;
-        file.sync_all().map_err(failed())?;
-        failpoints::hit("staging.finish.flushed").map_err(failed())?;
-        let (digest, bytes) = digest_of(&path).map_err(StoreError::io("read", &path))?;
-        if let Some(expected) = whole.expected().filter(|expected| *expected != digest) {
-            if in_place {
-                // The room that was given ahead went with the length.
-                staged.roomy = staged.end;
-            } else {
-                remove_if_there(&path)?;
+        if let Err(error) = flush(&file) {
+            if let Err(error) = self.remove(name, slot) {
+                tracing::error!(%name, "what could not be flushed cannot be removed: {error}");
             }
-            return Err(StoreError::WrongDigest { expected, found: digest });
+            return Err(failed()(error));
         }
-        // Out of reach of a later attempt: from here on nobody writes to this file.
+        // What is cached is what was sent; what counts is what the medium has.
+        let read = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).map_err(io::Error::from);
+        let (digest, bytes) = match read.and_then(|()| digest_of(&path)) {
+            Ok((digest, bytes)) if whole.expected().is_none_or(|expected| expected == digest) => (digest, bytes),
+            other => {
+                // Every frame is read back before it counts again: if one was damaged, that one is lacking.
+                *slot = None;
+                if !in_place {
+                    remove_if_there(&path)?;
+                }
+                let (found, _) = other.map_err(StoreError::io("read", &path))?;
+                return Err(StoreError::WrongDigest { expected: whole.expected().unwrap_or(found), found });
+            }
+        };
+        // Out of reach of a later attempt: whoever holds the slot next begins another file.
         let image = self.path(name, &format!("image-{digest}"));
-        staged.closed = true;
-        self.all().remove(&name);
         fs::rename(&path, &image).map_err(StoreError::io("name", &image))?;
+        *slot = None;
         failpoints::hit("staging.finish.renamed").map_err(failed())?;
         remove_if_there(&self.path(name, "index"))?;
         let finished = Finished { digest, bytes, contents: whole.identity(), path: image };
@@ -400,28 +401,64 @@ impl Staging {
     /// When a file cannot be removed.
     pub fn discard(&self, name: impl Into<Arrival>) -> Result<(), StoreError> {
         let (name, _entered) = (name.into(), self.gate.enter()?);
-        self.all().remove(&name);
-        self.files_of(name)?.iter().try_for_each(|path| remove_if_there(path))
+        self.with_slot(name, |slot| self.remove(name, slot))
+    }
+
+    /// Removes what arrived. If that fails nothing of it counts until it was done after all.
+    fn remove(&self, name: Arrival, slot: &mut Option<Staged>) -> Result<(), StoreError> {
+        slot.iter_mut().for_each(|staged| staged.spoiled = true);
+        self.files_of(name)?.iter().try_for_each(|path| remove_if_there(path))?;
+        *slot = None;
+        Ok(())
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<Arrival, Arc<Mutex<Option<Staged>>>>> {
         lock(&self.open)
     }
 
-    /// Does something with what arrived of one thing. Others wait for what is done with the same only: reading back what
-    /// is there after a restart takes as long as it is large.
+    /// Does something with what arrived of one thing.
     fn with<T>(&self, name: Arrival, work: impl FnOnce(&mut Staged) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.with_slot(name, |slot| work(self.opened(name, slot)?))
+    }
+
+    /// Holds the slot of one thing while something is done with its files. Others wait for what is done with the same
+    /// only: reading back what is there after a restart takes as long as it is large.
+    fn with_slot<T>(
+        &self,
+        name: Arrival,
+        work: impl FnOnce(&mut Option<Staged>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let slot = Arc::clone(self.all().entry(name).or_default());
-        let mut slot = lock(&slot);
-        let staged = match &mut *slot {
-            Some(staged) => staged,
+        let done = work(&mut lock(&slot));
+        let mut all = self.all();
+        drop(slot);
+        // Whoever waits for it has it, too: two slots for the same files there must never be.
+        let unused = all.get_mut(&name).and_then(Arc::get_mut).is_some_and(|slot| lock(slot).is_none());
+        if unused {
+            all.remove(&name);
+        }
+        done
+    }
+
+    fn opened<'a>(&self, name: Arrival, slot: &'a mut Option<Staged>) -> Result<&'a mut Staged, StoreError> {
+        if slot.as_ref().is_some_and(|staged| staged.spoiled) {
+            self.remove(name, slot)?;
+        }
+        match slot {
+            Some(staged) => Ok(staged),
             empty => {
                 let (data, index) = (self.path(name, "zdi"), self.path(name, "index"));
-                empty.insert(Staged::open(name, &data, &index).map_err(StoreError::io("open", &data))?)
+                Ok(empty.insert(Staged::open(name, &data, &index).map_err(StoreError::io("open", &data))?))
             }
-        };
-        work(staged)
+        }
     }
+}
+
+/// Once: after an error another one would lie.
+fn flush(file: &File) -> io::Result<()> {
+    failpoints::hit("staging.finish.written")?;
+    file.sync_all()?;
+    failpoints::hit("staging.finish.flushed")
 }
 
 fn remove_if_there(path: &Path) -> Result<(), StoreError> {
@@ -450,7 +487,7 @@ impl Staged {
             end: name.preface_len(),
             roomy: name.preface_len(),
             index_end: 0,
-            closed: false,
+            spoiled: false,
         };
         for record in records.as_chunks::<INDEX_RECORD>().0 {
             let Some((digest, placed)) = staged.read_back(record) else { break };
@@ -505,5 +542,47 @@ pub(crate) fn digest_of(path: &Path) -> io::Result<(Digest, ByteLen)> {
         }
         hash.update(&buf[..n]);
         total += ByteLen::of(&buf[..n]).get();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use boss_model::term::Standing;
+
+    use super::*;
+
+    fn open(state: &Path) -> Staging {
+        let gate = Gate::raise(state, Standing::default()).unwrap();
+        Staging::open(state, Arc::new(Room::of(state)), gate).unwrap()
+    }
+
+    #[test]
+    fn who_removes_or_sets_aside_waits_for_who_works_with_the_files() {
+        let state = tempfile::tempdir().unwrap();
+        let (staging, bytes) = (open(state.path()), b"a piece");
+        let (object, piece) = (Digest::of(b"never whole"), Digest::of(bytes));
+        let name = Arrival::Object(object);
+        for how in [
+            |staging: &Staging, name| staging.discard(name),
+            |staging: &Staging, name| staging.set_aside(&StagedName::Of(name)),
+        ] {
+            staging.put_frame(object, piece, bytes).unwrap();
+            std::thread::scope(|scope| {
+                let other = staging.with(name, |_| {
+                    let other = scope.spawn(|| how(&staging, name));
+                    // The map has it, we do, and in the end who waits for us.
+                    while Arc::strong_count(&staging.all()[&name]) < 3 {
+                        assert!(!other.is_finished(), "it did not wait");
+                        std::thread::yield_now();
+                    }
+                    assert_eq!(staging.files_of(name)?.len(), 2, "what is worked with stays where it is");
+                    Ok(other)
+                });
+                other.unwrap().join().unwrap().unwrap();
+            });
+            assert!(staging.names().unwrap().is_empty());
+            assert!(staging.all().is_empty(), "and nothing is kept of it");
+            assert_eq!(staging.lacking(object, &[piece]).unwrap(), [piece]);
+        }
     }
 }

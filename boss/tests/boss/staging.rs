@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use boss::store::{Gate, ImageStore as _, LocalStore, Put, Room, Staging, StoreError};
@@ -197,6 +198,65 @@ fn a_piece_that_is_damaged_on_the_medium_is_lacking_after_a_restart() {
     fs::write(&data, bytes).unwrap();
     let digests = [&a[..], &b].map(Digest::of);
     assert_eq!(open_staging(state.path()).lacking(object, &digests).unwrap(), digests[1..]);
+}
+
+/// Runs itself again where places may fail: which those are is said to a whole process.
+#[test]
+fn after_a_flush_that_failed_everything_is_lacking() {
+    let Some(failing) = std::env::var_os(failpoints::VARIABLE).map(PathBuf::from) else {
+        let failing = tempfile::tempdir().unwrap();
+        for name in ["armed", "fired"] {
+            fs::create_dir(failing.path().join(name)).unwrap();
+        }
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "staging::after_a_flush_that_failed_everything_is_lacking"]);
+        let done = again.env(failpoints::VARIABLE, failing.path()).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+        assert_eq!(fs::read_dir(failing.path().join("fired")).unwrap().count(), 2, "it was run");
+        return;
+    };
+    let state = tempfile::tempdir().unwrap();
+    let staging = open_staging(state.path());
+    let fail = |place: &str, time: u32| fs::write(failing.join("armed").join(place), format!("error {time}")).unwrap();
+
+    let (capture, upload) = (capture(), Upload::delta());
+    let frames: Vec<_> = upload.frames.iter().map(|(digest, _)| *digest).collect();
+    put_all(&staging, capture, &upload);
+    fail("staging.finish.written", 1);
+    let failed = staging.finish(capture, &upload.contents);
+    assert!(matches!(failed, Err(StoreError::Io { .. })), "{failed:?}");
+    assert_eq!(fs::read_dir(state.path().join("store/staging")).unwrap().count(), 0);
+    assert_eq!(staging.finish(capture, &upload.contents).unwrap(), None, "not from what could not be flushed");
+    assert_eq!(staging.lacking(capture, &frames).unwrap(), frames);
+    put_all(&staging, capture, &upload);
+    assert!(staging.finish(capture, &upload.contents).unwrap().is_some());
+
+    // Put together in another file.
+    let (a, b) = (vec![1; 9000], vec![2; 4096]);
+    let (object, pieces) = (Digest::of(&[&a[..], &b].concat()), [&a[..], &b].map(Digest::of));
+    put_pieces(&staging, object, &[&b, &a]);
+    fail("staging.finish.flushed", 2);
+    let failed = staging.finish_object(object, &pieces);
+    assert!(matches!(failed, Err(StoreError::Io { .. })), "{failed:?}");
+    assert_eq!(staging.finish_object(object, &pieces).unwrap(), None);
+    put_pieces(&staging, object, &[&b, &a]);
+    assert!(staging.finish_object(object, &pieces).unwrap().is_some());
+}
+
+#[test]
+fn a_piece_that_is_damaged_before_the_object_is_put_together_is_lacking() {
+    let state = tempfile::tempdir().unwrap();
+    let staging = open_staging(state.path());
+    let (a, b) = (vec![1; 9000], vec![2; 4096]);
+    let (object, pieces) = (Digest::of(&[&a[..], &b].concat()), [&a[..], &b].map(Digest::of));
+    put_pieces(&staging, object, &[&a, &b]);
+    let data = fs::File::options().write(true).open(state.path().join(format!("store/staging/{object}.zdi"))).unwrap();
+    data.write_all_at(b"x", 9001).unwrap();
+    let refused = staging.finish_object(object, &pieces);
+    assert!(matches!(refused, Err(StoreError::WrongDigest { .. })), "{refused:?}");
+    assert_eq!(staging.lacking(object, &pieces).unwrap(), pieces[1..]);
+    put_pieces(&staging, object, &[&b]);
+    assert!(staging.finish_object(object, &pieces).unwrap().is_some());
 }
 
 #[test]
