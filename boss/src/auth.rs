@@ -25,7 +25,7 @@ use throttle::Throttle;
 use tokio::sync::Semaphore;
 
 use crate::user_api::downloads::Downloads;
-use crate::user_api::uploads::AT_ONCE;
+use crate::user_api::uploads::{AT_ONCE, READINGS};
 
 /// What handlers on the user listener share.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Site {
     pub throttle: Arc<Throttle>,
     /// Turns to send a piece of an object.
     pub uploads: Arc<Semaphore>,
+    /// Turns to put an object together, and to read one back.
+    pub readings: Arc<Semaphore>,
     /// Turns to have an object sent.
     pub downloads: Arc<Downloads>,
 }
@@ -52,6 +54,7 @@ impl Site {
             passwords: Arc::new(PasswordDesk::new()),
             throttle: Arc::new(Throttle::new()),
             uploads: Arc::new(Semaphore::new(AT_ONCE)),
+            readings: Arc::new(Semaphore::new(READINGS)),
             downloads: Arc::default(),
             app,
         }

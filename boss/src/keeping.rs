@@ -8,6 +8,7 @@
 //! other half done.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use boss_api::ErrorCode;
 use boss_api::ids::CaptureId;
@@ -18,7 +19,7 @@ use time::OffsetDateTime;
 
 use crate::app::App;
 use crate::error::AppError;
-use crate::store::{Arrival, StagedName};
+use crate::store::{Arrival, StagedName, Staging, StoreError, blocking};
 
 /// What a look through the store found and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,14 +47,36 @@ pub(crate) async fn refer(app: &App, tx: &mut PgConnection, digest: Digest) -> R
     Ok(objects::forget_unreferenced(tx, digest).await?)
 }
 
-/// Removes an object now if no row refers to it; returns whether it did.
+/// Returns whether an object is there. If it is, its grace begins anew: who is told so may refer to it until that ends.
 ///
 /// # Errors
 /// When another boss rules; when the store or the database fails.
-pub(crate) async fn remove_unreferenced(app: &App, digest: Digest) -> Result<bool, AppError> {
+pub(crate) async fn is_there(app: &App, digest: Digest) -> Result<bool, AppError> {
+    let mut tx = app.begin().await?;
+    let there = app.store.head(digest).await?.is_some();
+    if there {
+        objects::seen_again(&mut tx, digest, app.now()).await?;
+    }
+    tx.commit().await.map_err(boss_db::DbError::from)?;
+    Ok(there)
+}
+
+/// Removes an object now if no row refers to it; returns whether it did. With a time, only if it is on the list of those
+/// since then, and not kept: nobody was told since that it is there.
+///
+/// # Errors
+/// When another boss rules; when the store or the database fails.
+pub(crate) async fn remove_unreferenced(
+    app: &App,
+    digest: Digest,
+    since: Option<OffsetDateTime>,
+) -> Result<bool, AppError> {
     let mut tx = boss_db::begin(&app.pool).await?;
     term::fence_alone(&mut tx, app.term).await?;
     if objects::is_referenced(&mut tx, digest).await? {
+        return Ok(false);
+    }
+    if since.is_some() && objects::unreferenced_since(&mut tx, digest).await? != since {
         return Ok(false);
     }
     // The file first: cut off in between, the next look finds a note of an object that is gone, and drops it.
@@ -97,7 +120,7 @@ pub async fn look(app: &App, kept_why: Option<&str>) -> Result<Look, AppError> {
     let now = app.now();
     for noted in noted.iter().filter(|noted| !referenced.contains(&noted.digest) && there.contains(&noted.digest)) {
         let due = noted.kept_why.is_none() && now - noted.seen_at > grace;
-        if due && remove_unreferenced(app, noted.digest).await? {
+        if due && remove_unreferenced(app, noted.digest, Some(noted.seen_at)).await? {
             look.removed += 1;
         } else {
             look.unreferenced += 1;
@@ -113,27 +136,39 @@ pub async fn look(app: &App, kept_why: Option<&str>) -> Result<Look, AppError> {
 /// When the staging folder or the database fails.
 pub async fn tidy_staging(app: &App) -> Result<(), AppError> {
     let grace = app.settings(&mut *app.pool.acquire().await?).await?.store_grace;
-    for name in app.staging.names()? {
+    let staging = &app.staging;
+    let discard = |name: Arrival| in_staging(staging, move |staging| staging.discard(name));
+    for name in in_staging(staging, Staging::names).await? {
         match name {
             StagedName::Of(Arrival::Object(object)) => {
-                let last = app.staging.last_arrived(object)?;
+                let last = in_staging(staging, move |staging| staging.last_arrived(object)).await?;
                 if last.is_some_and(|last| app.now() - OffsetDateTime::from(last) > grace) {
                     tracing::info!(%object, "what arrived of an object is removed: nobody sent more of it");
-                    app.staging.discard(object)?;
+                    discard(object.into()).await?;
                 }
             }
             StagedName::Of(Arrival::Capture(id)) => match fate(&mut *app.pool.acquire().await?, id).await? {
                 Fate::Stays => {}
-                Fate::Discarded => app.staging.discard(id)?,
+                Fate::Discarded => discard(id.into()).await?,
                 Fate::SetAside => {
                     tracing::warn!(capture = %id, "what arrived of a capture that no row knows is set aside");
-                    app.staging.set_aside(&name)?;
+                    in_staging(staging, move |staging| staging.set_aside(&name)).await?;
                 }
             },
-            StagedName::Other(_) => app.staging.set_aside(&name)?,
+            StagedName::Other(_) => in_staging(staging, move |staging| staging.set_aside(&name)).await?,
         }
     }
     Ok(())
+}
+
+/// Does something in the staging folder where it may wait: for another boss, for who works with the same files, for the
+/// medium.
+pub(crate) async fn in_staging<T: Send + 'static>(
+    staging: &Arc<Staging>,
+    work: impl FnOnce(&Staging) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let staging = Arc::clone(staging);
+    blocking(move || work(&staging)).await
 }
 
 enum Fate {
@@ -180,6 +215,26 @@ mod tests {
     }
 
     #[sqlx::test(migrator = "boss_db::MIGRATOR")]
+    async fn what_somebody_was_told_of_since_the_look_began_stays(pool: PgPool) {
+        let site = TestApp::new(pool).await;
+        let stray = put(&site, b"stray").await;
+        look(&site.app, None).await.unwrap();
+        let noted = Some(site.app.now());
+        site.clock.advance(Duration::days(8));
+        assert!(super::is_there(&site.app, stray).await.unwrap());
+        assert!(!remove_unreferenced(&site.app, stray, noted).await.unwrap());
+        assert!(is_there(&site, stray).await);
+        let told = Some(site.app.now());
+        let mut conn = site.app.pool.acquire().await.unwrap();
+        objects::keep(&mut conn, stray, Some("it is dear")).await.unwrap();
+        assert!(!remove_unreferenced(&site.app, stray, told).await.unwrap());
+        assert!(super::is_there(&site.app, stray).await.unwrap());
+        assert_eq!(objects::unreferenced(&mut conn).await.unwrap()[0].kept_why.as_deref(), Some("it is dear"));
+        objects::keep(&mut conn, stray, None).await.unwrap();
+        assert!(remove_unreferenced(&site.app, stray, told).await.unwrap());
+    }
+
+    #[sqlx::test(migrator = "boss_db::MIGRATOR")]
     async fn what_nothing_refers_to_goes_after_the_grace_and_no_sooner(pool: PgPool) {
         let site = TestApp::new(pool).await;
         let user = site.user("ann", UserRole::Admin, &["p"]).await;
@@ -219,7 +274,7 @@ mod tests {
         let mut tx = site.app.begin().await.unwrap();
         refer(&site.app, &mut tx, digest).await.unwrap();
         let (app, mut removing) = (site.app.clone(), tokio::task::JoinSet::new());
-        removing.spawn(async move { remove_unreferenced(&app, digest).await });
+        removing.spawn(async move { remove_unreferenced(&app, digest, None).await });
         // It waits in the database, where we can see it.
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
         let look = async {
@@ -250,7 +305,7 @@ mod tests {
         drop(tx);
         let digest = put(&site, b"x").await;
         TestApp::new(pool).await;
-        remove_unreferenced(&site.app, digest).await.unwrap_err();
+        remove_unreferenced(&site.app, digest, None).await.unwrap_err();
         assert!(is_there(&site, digest).await);
     }
 

@@ -61,7 +61,7 @@ pub async fn refresh(app: &App, experiment: ExperimentId) -> Result<(), AppError
         let unreferenced = captures::forget_signatures(&mut tx, of.id, keep).await?;
         tx.commit().await?;
         for digest in unreferenced {
-            crate::keeping::remove_unreferenced(app, digest).await?;
+            crate::keeping::remove_unreferenced(app, digest, None).await?;
         }
     }
     Ok(())

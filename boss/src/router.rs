@@ -123,7 +123,6 @@ fn quick() -> Vec<Route> {
         POST "/api/v1/images/{project}/{name}/{version}/retire" => images::retire;
         GET "/api/v1/objects/{digest}" => objects::get;
         HEAD "/api/v1/objects/{digest}" => objects::head;
-        POST "/api/v1/uploads/{digest}" => uploads::begin;
         POST "/api/v1/uploads/{digest}/offer" => uploads::offer;
         PUT "/api/v1/uploads/{digest}/pieces/{piece}" => uploads::piece;
         GET "/api/v1/settings" => settings::list;
@@ -162,10 +161,11 @@ fn for_people() -> Vec<Route> {
     routes
 }
 
-/// Takes as long as the sender needs, and stops when nothing comes; or as long as reading back what was sent.
+/// Takes as long as the sender needs, and stops when nothing comes; or as long as reading back what was sent or is there.
 fn slow() -> Vec<Route> {
     routes! { Program:
         PUT "/api/v1/objects/{digest}" => objects::put, DefaultBodyLimit::disable();
+        POST "/api/v1/uploads/{digest}" => uploads::begin, DefaultBodyLimit::max(BODY_BYTES);
         POST "/api/v1/uploads/{digest}/finish" => uploads::finish, DefaultBodyLimit::max(FINISH_BYTES);
     }
 }

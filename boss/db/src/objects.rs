@@ -130,6 +130,31 @@ pub async fn forget_unreferenced(conn: &mut PgConnection, digest: Digest) -> Out
     Ok(())
 }
 
+/// Notes that somebody was told of an object on the list that it is there: its time begins anew. One that is not on the
+/// list stays off it.
+///
+/// # Errors
+/// What the database says.
+pub async fn seen_again(conn: &mut PgConnection, digest: Digest, at: OffsetDateTime) -> Outcome<()> {
+    sqlx::query!("UPDATE unreferenced_objects SET seen_at = $2 WHERE digest = $1", digest.as_bytes().as_slice(), at)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Returns since when an object is on the list, if it is there and not kept for good.
+///
+/// # Errors
+/// What the database says.
+pub async fn unreferenced_since(conn: &mut PgConnection, digest: Digest) -> Outcome<Option<OffsetDateTime>> {
+    Ok(sqlx::query_scalar!(
+        "SELECT seen_at FROM unreferenced_objects WHERE digest = $1 AND kept_why IS NULL",
+        digest.as_bytes().as_slice()
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
 /// Keeps an object on the list for good, or, without a reason, no longer.
 ///
 /// # Errors

@@ -6,16 +6,19 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use boss_api::user::UserRole;
 use boss_db::PgPool;
+use boss_db::users::User;
 use serde_json::{Value, json};
 use sigs::Digest;
+use time::Duration;
 
 use crate::auth::Site;
-use crate::router;
 use crate::test_support::{Answer, TestApp};
-use crate::user_api::uploads::AT_ONCE;
+use crate::user_api::uploads::{AT_ONCE, READINGS};
+use crate::{keeping, router};
 
 struct Desk {
     site: TestApp,
+    user: User,
     token: String,
     object: Digest,
     pieces: Vec<Vec<u8>>,
@@ -24,9 +27,10 @@ struct Desk {
 impl Desk {
     async fn new(pool: PgPool) -> Self {
         let site = TestApp::new(pool).await;
-        let token = site.token(&site.user("root", UserRole::Admin, &[]).await).await;
+        let user = site.user("root", UserRole::Admin, &[]).await;
+        let token = site.token(&user).await;
         let pieces = vec![vec![1; 1 << 20], vec![2; 1 << 20], vec![3; 77]];
-        Self { site, token, object: Digest::of(&pieces.concat()), pieces }
+        Self { site, user, token, object: Digest::of(&pieces.concat()), pieces }
     }
 
     async fn send(&self, method: Method, path: &str, body: impl Into<Body>) -> Answer {
@@ -51,6 +55,17 @@ impl Desk {
     async fn finish(&self, pieces: &[Vec<u8>]) -> Answer {
         let wire: Vec<u8> = pieces.iter().flat_map(|piece| *Digest::of(piece).as_bytes()).collect();
         self.send(Method::POST, "/finish", wire).await
+    }
+
+    /// Lets days pass, signs in again, and returns how many objects are removed then.
+    async fn removed_after(&mut self, days: i64) -> usize {
+        self.site.clock.advance(Duration::days(days));
+        self.token = self.site.token(&self.user).await;
+        keeping::look(&self.site.app, None).await.unwrap().removed
+    }
+
+    async fn head(&self) -> StatusCode {
+        self.site.api(Method::HEAD, &format!("objects/{}", self.object), Some(&self.token), None).await.status
     }
 
     fn staged(&self) -> usize {
@@ -97,6 +112,70 @@ async fn what_is_no_piece_and_what_does_not_fit_is_refused(pool: PgPool) {
     assert_eq!(desk.begin(1).await.code(), "no_space");
     assert_eq!(desk.put(b"x").await.code(), "no_space");
     assert_eq!(desk.lacking().await.as_array().unwrap().len(), 3, "nothing of it counts as arrived");
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn who_is_told_that_an_object_is_there_has_a_whole_grace_to_refer_to_it(pool: PgPool) {
+    let mut desk = Desk::new(pool).await;
+    for piece in &desk.pieces {
+        desk.put(piece).await;
+    }
+    assert_eq!(desk.finish(&desk.pieces).await.status, StatusCode::CREATED);
+    assert_eq!(desk.removed_after(0).await, 0, "it is noted");
+    for _ in 0..2 {
+        assert_eq!(desk.removed_after(6).await, 0);
+        assert_eq!(desk.begin(2_097_229).await.status, StatusCode::OK);
+        assert_eq!(desk.removed_after(6).await, 0);
+        assert_eq!(desk.finish(&desk.pieces).await.status, StatusCode::OK);
+        assert_eq!(desk.removed_after(6).await, 0);
+        assert_eq!(desk.head().await, StatusCode::OK);
+    }
+    assert_eq!(desk.removed_after(8).await, 1, "nobody asked");
+    assert_eq!(desk.head().await, StatusCode::NOT_FOUND);
+    assert_eq!(desk.begin(2_097_229).await.status, StatusCode::CREATED);
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn a_damaged_object_makes_way_for_what_is_sent(pool: PgPool) {
+    let desk = Desk::new(pool).await;
+    for piece in &desk.pieces {
+        desk.put(piece).await;
+    }
+    assert_eq!(desk.finish(&desk.pieces).await.status, StatusCode::CREATED);
+    let stored = desk.site.app.store.path_of(desk.object).unwrap();
+    std::fs::remove_file(&stored).unwrap();
+    std::fs::write(&stored, b"something else").unwrap();
+    assert_eq!(desk.begin(2_097_229).await.status, StatusCode::CREATED);
+    assert_eq!(desk.finish(&desk.pieces).await.code(), "wrong_state", "it is not stored");
+    for piece in &desk.pieces {
+        desk.put(piece).await;
+    }
+    assert_eq!(desk.finish(&desk.pieces).await.status, StatusCode::CREATED);
+    assert!(std::fs::read(stored).unwrap() == desk.pieces.concat());
+    assert_eq!(desk.begin(2_097_229).await.status, StatusCode::OK);
+    let aside = desk.site.app.config.state.join("store/aside");
+    assert_eq!(std::fs::read_dir(aside).unwrap().count(), 1, "what was damaged can be looked at");
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn putting_together_takes_no_turn_of_a_piece(pool: PgPool) {
+    let mut desk = Desk::new(pool).await;
+    let site = Site::new(desk.site.app.clone());
+    let turns = u32::try_from(READINGS).unwrap();
+    let all = Arc::clone(&site.readings).acquire_many_owned(turns).await.unwrap();
+    desk.site.router = router::build_for(site);
+    let mut waiting = Box::pin(desk.finish(&desk.pieces));
+    let others = async {
+        for piece in &desk.pieces {
+            assert_eq!(desk.put(piece).await.status, StatusCode::NO_CONTENT);
+        }
+    };
+    tokio::select! {
+        answer = &mut waiting => panic!("it did not wait: {}", answer.text),
+        () = others => {}
+    }
+    drop(all);
+    assert_eq!(waiting.await.status, StatusCode::CREATED);
 }
 
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]

@@ -24,6 +24,7 @@ use super::node::plan_sanitize;
 use super::permits::text_of;
 use crate::app::App;
 use crate::error::AppError;
+use crate::keeping::in_staging;
 use crate::swap::{advance, note};
 
 /// Looks at an experiment with a job and decides what can be decided.
@@ -259,7 +260,8 @@ async fn forget_unfinished(app: &App, experiment: ExperimentId) -> Result<(), Ap
     let all = captures::of_point(&mut conn, point.id).await?;
     drop(conn);
     for capture in all.iter().filter(|capture| capture.failure().is_some()) {
-        app.staging.discard(capture.id)?;
+        let id = capture.id;
+        in_staging(&app.staging, move |staging| staging.discard(id)).await?;
     }
     Ok(())
 }

@@ -113,7 +113,12 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
         }
     }
     // Only now: before, a restart would have needed what arrived.
-    app.staging.discard(id)?;
+    let discarded = keeping::in_staging(&app.staging, move |staging| staging.discard(id));
+    match tokio::time::timeout(limit, discarded).await {
+        Ok(discarded) => discarded?,
+        // It goes on by itself; if it comes to nothing the next tidying does it.
+        Err(_) => tracing::warn!(capture = %id, "what arrived is not removed yet: the store stands still"),
+    }
     app.changed.notify_waiters();
     Ok(())
 }

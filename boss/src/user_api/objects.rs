@@ -7,6 +7,7 @@ use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, Response, StatusCode};
+use boss_api::ErrorCode;
 use boss_db::objects::{self, Referrer};
 use futures_util::{Stream, StreamExt as _, stream};
 use sigs::{ByteLen, Digest};
@@ -17,6 +18,7 @@ use crate::auth::Site;
 use crate::auth::authorize::{Proof, Resource, Subject, Verb, authorize};
 use crate::auth::extract::ApiUser;
 use crate::error::AppError;
+use crate::keeping;
 use crate::serving;
 use crate::standstill::STALL;
 use crate::store::{Put, StoredObject};
@@ -39,10 +41,16 @@ pub async fn put(
         site.app.room.ask(ByteLen::new(bytes))?;
     }
     let bytes = Box::pin(StreamReader::new(Box::pin(unless_stalled(body.into_data_stream()))));
-    match site.app.store.put_if_absent(digest, MAX_OBJECT_BYTES, bytes).await? {
-        Put::Stored => Ok(StatusCode::CREATED),
-        Put::Present => Ok(StatusCode::OK),
+    let put = site.app.store.put_if_absent(digest, MAX_OBJECT_BYTES, bytes).await?;
+    // Its grace may have ended before that.
+    if !keeping::is_there(&site.app, digest).await? {
+        let text = format!("the object {digest} was removed at the same moment: send it again");
+        return Err(AppError::new(ErrorCode::Unavailable, text));
     }
+    Ok(match put {
+        Put::Stored => StatusCode::CREATED,
+        Put::Present => StatusCode::OK,
+    })
 }
 
 /// `HEAD objects/{digest}`: whether an object is in the store, for whoever may put it there. Who asks first does not
@@ -53,10 +61,7 @@ pub async fn head(
     Segments(digest): Segments<Digest>,
 ) -> Result<StatusCode, AppError> {
     authorize(&user.subject, Verb::Change, Resource::Objects)?;
-    Ok(match site.app.store.head(digest).await? {
-        Some(_) => StatusCode::OK,
-        None => StatusCode::NOT_FOUND,
-    })
+    Ok(if keeping::is_there(&site.app, digest).await? { StatusCode::OK } else { StatusCode::NOT_FOUND })
 }
 
 /// `GET objects/{digest}`, also in part: for whoever may read something that refers to the object. For others it is as

@@ -13,20 +13,27 @@ use boss_api::ErrorCode;
 use boss_api::agent::{Lacking, MAX_OFFER, Offer};
 use boss_api::user::{BeginUpload, MAX_PIECE, MAX_PIECES};
 use sigs::{ByteLen, Digest};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::{Body, Segments};
+use crate::app::App;
 use crate::auth::Site;
 use crate::auth::authorize::{Proof, Resource, Verb, authorize};
 use crate::auth::extract::ApiUser;
 use crate::error::AppError;
-use crate::store::blocking;
+use crate::keeping;
+use crate::store::{blocking, is_whole};
 
-/// How many pieces are taken, and objects put together, at once; the others wait for their turn, unread.
+/// How many pieces are taken at once; the others wait for their turn, unread.
 pub const AT_ONCE: usize = 8;
+
+/// How many objects are put together or read back at once: it takes as long as they are large, and pieces go on coming.
+pub const READINGS: usize = 2;
 
 /// How long the list of all pieces may take to come.
 const LIST_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long the announcement of an object may take to come.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A program of somebody who may put objects into the store; found out before anything of the body is read.
 #[derive(Clone, Copy, Debug)]
@@ -43,15 +50,15 @@ impl FromRequestParts<Site> for Uploader {
     }
 }
 
-/// The turn of a request, which ends with it.
+/// A turn, which ends with the work that it is for, not with the request: who hangs up does not end the work.
 #[derive(Debug)]
 pub struct Turn {
     _held: OwnedSemaphorePermit,
 }
 
 impl Turn {
-    async fn wait(site: &Site) -> Result<Self, AppError> {
-        let held = Arc::clone(&site.uploads).acquire_owned().await.map_err(AppError::internal)?;
+    async fn wait(turns: &Arc<Semaphore>) -> Result<Self, AppError> {
+        let held = Arc::clone(turns).acquire_owned().await.map_err(AppError::internal)?;
         Ok(Self { _held: held })
     }
 }
@@ -59,7 +66,28 @@ impl Turn {
 impl FromRequestParts<Site> for Turn {
     type Rejection = AppError;
     async fn from_request_parts(_: &mut Parts, site: &Site) -> Result<Self, AppError> {
-        Self::wait(site).await
+        Self::wait(&site.uploads).await
+    }
+}
+
+/// Waits for a body, which takes no turn for ever.
+async fn in_time<T>(limit: Duration, body: impl Future<Output = T>) -> Result<T, AppError> {
+    let late = |_| AppError::new(ErrorCode::Unavailable, "the body of the request did not come in time: send it again");
+    tokio::time::timeout(limit, body).await.map_err(late)
+}
+
+/// Returns whether an object is there and whole. One that is damaged, or cannot be read, makes way for what is sent.
+async fn is_there_whole(app: &App, object: Digest) -> Result<bool, AppError> {
+    if app.store.head(object).await?.is_none() {
+        return Ok(false);
+    }
+    match is_whole(&*app.store, object).await {
+        Ok(true) => keeping::is_there(app, object).await,
+        Ok(false) => Ok(false),
+        Err(error) => {
+            tracing::warn!(%object, "an object cannot be read, so it is to be sent again: {error}");
+            Ok(false)
+        }
     }
 }
 
@@ -68,10 +96,14 @@ pub async fn begin(
     State(site): State<Site>,
     _uploader: Uploader,
     Segments(object): Segments<Digest>,
-    Body(upload): Body<BeginUpload>,
+    request: Request,
 ) -> Result<StatusCode, AppError> {
+    let Body(upload) = in_time(BEGIN_TIMEOUT, Body::<BeginUpload>::from_request(request, &site)).await??;
     if site.app.store.head(object).await?.is_some() {
-        return Ok(StatusCode::OK);
+        let _turn = Turn::wait(&site.readings).await?;
+        if is_there_whole(&site.app, object).await? {
+            return Ok(StatusCode::OK);
+        }
     }
     let most = MAX_PIECE.get().saturating_mul(u64::try_from(MAX_PIECES).unwrap_or(u64::MAX));
     if upload.bytes.get() > most {
@@ -104,7 +136,7 @@ pub async fn piece(
     State(site): State<Site>,
     _uploader: Uploader,
     Segments((object, piece)): Segments<(Digest, Digest)>,
-    _turn: Turn,
+    turn: Turn,
     bytes: Bytes,
 ) -> Result<StatusCode, AppError> {
     if ByteLen::of(&bytes) > MAX_PIECE {
@@ -112,7 +144,12 @@ pub async fn piece(
         return Err(AppError::new(ErrorCode::TooLarge, text));
     }
     let staging = Arc::clone(&site.app.staging);
-    blocking(move || staging.put_frame(object, piece, &bytes)).await?;
+    let put = move || {
+        let put = staging.put_frame(object, piece, &bytes);
+        drop(turn);
+        put
+    };
+    blocking(put).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -123,26 +160,30 @@ pub async fn finish(
     Segments(object): Segments<Digest>,
     request: Request,
 ) -> Result<StatusCode, AppError> {
-    let late = |_| AppError::new(ErrorCode::Unavailable, "the list of pieces did not come in time: send it again");
-    let wire = tokio::time::timeout(LIST_TIMEOUT, Bytes::from_request(request, &site)).await.map_err(late)?;
+    // First: who waits for it has nothing of the list here.
+    let turn = Turn::wait(&site.readings).await?;
+    let wire = in_time(LIST_TIMEOUT, Bytes::from_request(request, &site)).await?;
     let wire = wire.map_err(|error| AppError::new(ErrorCode::BadRequest, error.body_text()))?;
-    // Only now: who is slow takes nobody's turn.
-    let _turn = Turn::wait(&site).await?;
-    let (staging, app) = (Arc::clone(&site.app.staging), &site.app);
-    if app.store.head(object).await?.is_some() {
-        // Sent in another way meanwhile, or by who got no answer.
-        blocking(move || staging.discard(object)).await?;
-        return Ok(StatusCode::OK);
-    }
     let (words, []) = wire.as_chunks::<32>() else {
         let text = format!("{} bytes are no list of digests, which have 32 each", wire.len());
         return Err(AppError::new(ErrorCode::BadRequest, text));
     };
     let pieces: Vec<_> = words.iter().map(|word| Digest::from_bytes(*word)).collect();
-    let finished = blocking(move || staging.finish_object(object, &pieces)).await?;
+    drop(wire);
+    let (app, staging) = (&site.app, Arc::clone(&site.app.staging));
+    let together = move || Ok((staging.finish_object(object, &pieces)?, turn));
+    let (finished, _turn) = blocking(together).await?;
     let lacking = || AppError::new(ErrorCode::WrongState, "pieces are lacking: offer all of them again");
-    app.staging.hand_over(&*app.store, &finished.ok_or_else(lacking)?).await?;
+    let status = match finished {
+        Some(finished) => {
+            app.staging.hand_over(&*app.store, &finished).await?;
+            keeping::is_there(app, object).await?.then_some(StatusCode::CREATED)
+        }
+        // Sent in another way meanwhile, or by who got no answer.
+        None => is_there_whole(app, object).await?.then_some(StatusCode::OK),
+    };
+    let status = status.ok_or_else(lacking)?;
     let staging = Arc::clone(&app.staging);
     blocking(move || staging.discard(object)).await?;
-    Ok(StatusCode::CREATED)
+    Ok(status)
 }

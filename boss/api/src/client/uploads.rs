@@ -10,8 +10,8 @@ use crate::agent::{Lacking, Offer};
 use crate::error::ErrorCode;
 use crate::user::BeginUpload;
 
-/// How long boss may take to read back what it made of the pieces.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long boss may take to read back what it has, or what it made of the pieces.
+const READING_TIMEOUT: Duration = Duration::from_secs(3600);
 
 impl UserClient {
     /// Says that an object of so many bytes will come in pieces, unless boss has it.
@@ -21,7 +21,7 @@ impl UserClient {
     pub async fn begin_upload(&self, object: Digest, bytes: ByteLen) -> Result<Stored, ClientError> {
         let transport = self.transport();
         let request = transport.request(Method::POST, transport.url(&["uploads", &object.to_string()]));
-        let request = request.json(&BeginUpload { bytes }).timeout(REQUEST_TIMEOUT);
+        let request = request.json(&BeginUpload { bytes }).timeout(READING_TIMEOUT);
         transport.send(request).await.map(|answer| stored(&answer))
     }
 
@@ -52,7 +52,7 @@ impl UserClient {
         let transport = self.transport();
         let wire: Vec<u8> = pieces.iter().flat_map(|piece| *piece.as_bytes()).collect();
         let url = transport.url(&["uploads", &object.to_string(), "finish"]);
-        let request = transport.request(Method::POST, url).body(wire).timeout(FINISH_TIMEOUT);
+        let request = transport.request(Method::POST, url).body(wire).timeout(READING_TIMEOUT);
         match transport.send(request).await {
             Ok(answer) => Ok(Some(stored(&answer))),
             Err(error) if error.code() == Some(ErrorCode::WrongState) => Ok(None),
