@@ -199,3 +199,29 @@ async fn a_piece_waits_for_its_turn(pool: PgPool) {
     drop(all);
     assert_eq!(waiting.await.status, StatusCode::NO_CONTENT);
 }
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn a_turn_ends_with_the_work_and_not_with_who_asked_for_it(pool: PgPool) {
+    let mut desk = Desk::new(pool).await;
+    let site = Site::new(desk.site.app.clone());
+    let (uploads, readings) = (Arc::clone(&site.uploads), Arc::clone(&site.readings));
+    desk.site.router = router::build_for(site);
+    let store = std::fs::File::open(desk.site.app.config.state.join("store")).unwrap();
+    for (turns, all) in [(&uploads, AT_ONCE), (&readings, READINGS)] {
+        // As another boss that takes over: what changes the store waits.
+        store.lock().unwrap();
+        let mut request =
+            Box::pin(async { if all == AT_ONCE { desk.put(b"x").await } else { desk.finish(&desk.pieces).await } });
+        while turns.available_permits() == all {
+            tokio::select! {
+                biased;
+                answer = &mut request => panic!("it did not wait: {}", answer.text),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        drop(request);
+        assert_eq!(turns.available_permits(), all - 1, "the work goes on");
+        store.unlock().unwrap();
+        drop(turns.acquire_many(u32::try_from(all).unwrap()).await.unwrap());
+    }
+}
