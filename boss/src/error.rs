@@ -76,7 +76,9 @@ impl From<DbError> for AppError {
                 Self::unavailable("the database does not answer; try again in a moment", error)
             }
             DbError::TermOver { .. } => Self::unavailable("another boss took over; ask that one", error),
-            DbError::Constraint { .. } | DbError::Inconsistent { .. } | DbError::Sql(_) => Self::internal(error),
+            DbError::TermKept | DbError::Constraint { .. } | DbError::Inconsistent { .. } | DbError::Sql(_) => {
+                Self::internal(error)
+            }
         }
     }
 }

@@ -8,7 +8,9 @@
 //! other half done.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use boss_api::ErrorCode;
 use boss_api::ids::CaptureId;
@@ -20,6 +22,9 @@ use time::OffsetDateTime;
 use crate::app::App;
 use crate::error::AppError;
 use crate::store::{Arrival, StagedName, Staging, StoreError, blocking};
+
+/// After how long of removing a file it is said, again and again.
+const LONG: Duration = Duration::from_secs(30);
 
 /// What a look through the store found and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,7 +85,16 @@ pub(crate) async fn remove_unreferenced(
         return Ok(false);
     }
     // The file first: cut off in between, the next look finds a note of an object that is gone, and drops it.
-    app.store.delete(digest).await?;
+    let mut removing = pin!(app.store.delete(digest));
+    loop {
+        match tokio::time::timeout(LONG, &mut removing).await {
+            Ok(removed) => break removed?,
+            // Whoever gave up waiting would let the term go while the file may still be removed.
+            Err(_) => {
+                tracing::error!(%digest, "removing an object does not end; nothing else changes here until it does");
+            }
+        }
+    }
     objects::forget_unreferenced(&mut tx, digest).await?;
     tx.commit().await.map_err(boss_db::DbError::from)?;
     Ok(true)

@@ -9,7 +9,8 @@ pub(crate) mod hold;
 mod mfs;
 mod node;
 pub(crate) mod permits;
-mod reads;
+mod signature_file;
+mod steps;
 mod verify;
 mod work;
 

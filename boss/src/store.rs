@@ -26,7 +26,6 @@ pub(crate) use local::blocking;
 pub use local::{LocalStore, make_private_dir};
 pub use lock::StateLock;
 pub use room::Room;
-pub(crate) use staging::digest_of;
 pub use staging::{Finished, StagedName, Staging};
 pub(crate) use whole::is_whole;
 

@@ -17,6 +17,12 @@ pub enum DbError {
         /// The term that rules.
         ruling: u64,
     },
+    /// Another boss is in the middle of a change and keeps the term.
+    #[error(
+        "another boss keeps the term for longer than a minute, in the middle of removing a file from the store: if it \
+         stands still there, end it, then start this one again"
+    )]
+    TermKept,
     /// A named constraint refused the row.
     #[error("the constraint {constraint} refused the row")]
     Constraint {
@@ -42,6 +48,10 @@ pub enum DbError {
 
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
+        // Nobody but who takes the term waits for a lock with a deadline.
+        if error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "55P03") {
+            return Self::TermKept;
+        }
         let constraint = error.as_database_error().and_then(|db| db.constraint()).map(str::to_owned);
         match constraint {
             Some(constraint) => Self::Constraint { constraint },

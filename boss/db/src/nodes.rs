@@ -143,6 +143,15 @@ pub async fn get(conn: &mut PgConnection, id: NodeId) -> Outcome<Option<Node>> {
     .transpose()
 }
 
+/// Returns a machine and locks it: its step stays what it is until the transaction ends.
+///
+/// # Errors
+/// What the database says.
+pub async fn lock(conn: &mut PgConnection, id: NodeId) -> Outcome<Option<Node>> {
+    sqlx::query!("SELECT id FROM nodes WHERE id = $1 FOR UPDATE", id.uuid()).fetch_optional(&mut *conn).await?;
+    get(conn, id).await
+}
+
 /// Returns the machine of this name.
 ///
 /// # Errors

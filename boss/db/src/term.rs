@@ -22,8 +22,10 @@ pub async fn standing(conn: &mut PgConnection) -> Outcome<Standing> {
 /// Takes the next term, above that of the store, too; whoever ruled before is over.
 ///
 /// # Errors
-/// [`DbError::LostRace`] when another boss took one at the same moment; what the database says.
+/// [`DbError::LostRace`] when another boss took one at the same moment; [`DbError::TermKept`] when one keeps it; what the
+/// database says.
 pub async fn take(conn: &mut PgConnection, store: Standing) -> Outcome<Takeover> {
+    sqlx::query("SET LOCAL lock_timeout = '60s'").execute(&mut *conn).await?;
     let database = standing(&mut *conn).await?;
     let takeover = Takeover::of(database, store);
     let done = sqlx::query!(

@@ -74,7 +74,8 @@ pub(crate) async fn hold_for(
     if let Some(experiment) = experiment {
         jobs::lock_experiment(&mut *tx, experiment).await?;
     }
-    let Some(node) = nodes::get(&mut *tx, node).await? else { return Ok(()) };
+    // Whatever it goes through at this moment: doubt is not lost to the next step.
+    let Some(node) = nodes::lock(&mut *tx, node).await? else { return Ok(()) };
     if let NodeState::Held(held) = &node.state {
         if whom == Whom::Site && !held.is_for_the_site() {
             let held = held.clone().for_the_site(&doubt.reason, &doubt.next);

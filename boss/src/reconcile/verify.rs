@@ -1,7 +1,5 @@
 //! Believes a capture only after reading it back from the medium and computing its root anew.
 
-use std::fs::File;
-use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,9 +14,11 @@ use sigs::{Digest, ReadAt, Root, Signature, SignatureError};
 use crate::app::App;
 use crate::error::AppError;
 use crate::keeping;
-use crate::reconcile::reads::Reads;
-use crate::store::{digest_of, is_whole};
+use crate::store::is_whole;
 use crate::swap::note;
+
+use super::signature_file::SignatureFile;
+use super::steps::Steps;
 
 /// How the reading ended.
 enum Verdict {
@@ -55,15 +55,16 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
     };
     let verdict = match opened.await {
         Ok((image, base)) => {
-            let (sig, reads) = (app.staging.scratch(id), Reads::default());
-            let (image, base) = (reads.counted(image), base.map(|(source, root)| (reads.counted(source), root)));
-            let reading = tokio::task::spawn_blocking(move || prove(zdi, image, base, expected, sig));
-            match reads.unless_still(limit, reading).await {
+            let (sig, steps) = (app.staging.scratch(id), Steps::default());
+            let (image, base) = (steps.counted(image), base.map(|(source, root)| (steps.counted(source), root)));
+            let within = steps.clone();
+            let reading = tokio::task::spawn_blocking(move || prove(zdi, image, base, expected, (sig, within)));
+            match steps.unless_still(limit, reading).await {
                 Some(Ok(verdict)) => verdict,
                 // What breaks or hangs once does so again: a person looks at it.
                 Some(Err(broken)) => Verdict::Unreadable(format!("object {zdi}: the reader broke: {broken}")),
                 None => Verdict::Unreadable(format!(
-                    "object {zdi}: the store gave no byte of it for {} seconds (swap/stall_timeout_s)",
+                    "object {zdi}: the store gave and took no byte for {} seconds (swap/stall_timeout_s)",
                     limit.as_secs()
                 )),
             }
@@ -150,7 +151,7 @@ fn prove(
     image: Arc<dyn ReadAt>,
     base: Option<(Arc<dyn ReadAt>, Root)>,
     expected: Root,
-    sig: PathBuf,
+    (sig, steps): (PathBuf, Steps),
 ) -> Verdict {
     let mut bases = Vec::new();
     if let Some((source, root)) = base {
@@ -159,8 +160,8 @@ fn prove(
             Err(error) => return Verdict::Refuted(format!("the base's signature: {}", chain(&error))),
         }
     }
-    let mut out = match File::create(&sig) {
-        Ok(file) => BufWriter::new(file),
+    let mut out = match SignatureFile::create(&sig, steps) {
+        Ok(file) => file,
         Err(error) => return Verdict::Unreadable(format!("make {}: {error}", sig.display())),
     };
     let rebuilt = match boss_verify::rebuild(image, &bases, &mut out) {
@@ -179,10 +180,8 @@ fn prove(
     if rebuilt.root != expected {
         return Verdict::Refuted(format!("the stored bytes give the root {}, not {expected}", rebuilt.root));
     }
-    let written = out.flush().and_then(|()| failpoints::hit("verify.signature.written"));
-    let durable = written.and_then(|()| out.get_ref().sync_all()).and_then(|()| digest_of(&sig));
-    match durable {
-        Ok((digest, _)) => Verdict::Proved(digest, sig),
+    match out.finish() {
+        Ok(digest) => Verdict::Proved(digest, sig),
         Err(error) => Verdict::Unreadable(format!("write {}: {error}", sig.display())),
     }
 }

@@ -57,30 +57,32 @@ impl Gate {
         Ok(Arc::new(Self { folder, own: Mutex::new(to) }))
     }
 
-    /// Notes how often machines have moved by now, so that an older database is known by it. While the store
-    /// is being changed nothing is noted: the next look does it.
+    /// Notes how often machines have moved by now, so that an older database is known by it. Beside changes of the
+    /// store, however long they take; while another boss takes over nothing is noted, and the next look is refused.
     ///
     /// # Errors
     /// As [`Self::raise`]; [`StoreError::DatabaseWentBack`] when there were more already.
     pub fn note(&self, moves: u64) -> Result<(), StoreError> {
-        self.check()?;
-        let noted = self.own().moves;
-        if moves < noted {
-            return Err(StoreError::DatabaseWentBack { noted, found: moves });
+        // Two looks of this boss note one after the other.
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check(*own)?;
+        if moves < own.moves {
+            return Err(StoreError::DatabaseWentBack { noted: own.moves, found: moves });
         }
-        if moves == noted {
+        if moves == own.moves {
             return Ok(());
         }
+        // Whoever raises the marker has the folder alone.
         let lock = open(&self.folder)?;
-        match lock.try_lock() {
+        match lock.try_lock_shared() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &self.folder)(error)),
         }
-        self.check()?;
-        let noted = Standing { moves, ..self.own() };
+        self.check(*own)?;
+        let noted = Standing { moves, ..*own };
         write(&self.folder, noted)?;
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = noted;
+        *own = noted;
         Ok(())
     }
 
@@ -91,16 +93,12 @@ impl Gate {
     pub(super) fn enter(&self) -> Result<Entered, StoreError> {
         let lock = open(&self.folder)?;
         lock.lock_shared().map_err(StoreError::io("lock", &self.folder))?;
-        self.check()?;
+        self.check(*self.own.lock().unwrap_or_else(PoisonError::into_inner))?;
         Ok(Entered { _lock: lock })
     }
 
-    fn own(&self) -> Standing {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn check(&self) -> Result<(), StoreError> {
-        let (own, found) = (self.own(), read(&self.folder)?);
+    fn check(&self, own: Standing) -> Result<(), StoreError> {
+        let found = read(&self.folder)?;
         // A lower term, too: then the store was exchanged under this boss.
         if found.is_some_and(|found| found.term == own.term) { Ok(()) } else { Err(over(own, found)) }
     }
@@ -198,7 +196,10 @@ mod tests {
         let entered = gate.enter().unwrap();
         assert!(matches!(Gate::raise(state.path(), at(4, 0)), Err(StoreError::Busy(_))));
         assert_eq!(Gate::last(state.path()).unwrap(), at(3, 0));
+        // A change may take long, and machines move meanwhile.
+        gate.note(7).unwrap();
+        assert_eq!(Gate::last(state.path()).unwrap(), at(3, 7));
         drop(entered);
-        Gate::raise(state.path(), at(4, 0)).unwrap();
+        Gate::raise(state.path(), at(4, 7)).unwrap();
     }
 }

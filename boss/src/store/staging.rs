@@ -532,7 +532,7 @@ fn copy_used(from: &File, name: Arrival, places: &[Placed], whole: &Whole<'_>, p
     file.into_inner().map_err(io::IntoInnerError::into_error)
 }
 
-pub(crate) fn digest_of(path: &Path) -> io::Result<(Digest, ByteLen)> {
+fn digest_of(path: &Path) -> io::Result<(Digest, ByteLen)> {
     let mut file = File::open(path)?;
     let (mut hash, mut total, mut buf) = (Sha256::new(), 0_u64, vec![0; 1 << 20]);
     loop {

@@ -1,5 +1,5 @@
-//! Whether somebody who reads the store comes on: how long it takes is up to the size of a disk, so the limit is on
-//! standing still.
+//! Whether somebody who reads the store, or writes what he found, comes on: how long it takes is up to the size of a
+//! disk, so the limit is on standing still.
 
 use std::io;
 use std::pin::pin;
@@ -9,17 +9,22 @@ use std::time::Duration;
 
 use sigs::{ByteLen, ByteOffset, ByteRange, ReadAt, SectorSize};
 
-/// How many reads there were.
+/// How many steps there were.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reads(Arc<AtomicU64>);
+pub(super) struct Steps(Arc<AtomicU64>);
 
-impl Reads {
+impl Steps {
     /// Returns the same source with its reads counted.
     pub(super) fn counted(&self, source: Arc<dyn ReadAt>) -> Arc<dyn ReadAt> {
-        Arc::new(Counted { source, reads: self.clone() })
+        Arc::new(Counted { source, steps: self.clone() })
     }
 
-    /// Waits for `work`; nothing when no read ended for `limit`.
+    /// Counts one.
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits for `work`; nothing when no step ended for `limit`.
     pub(super) async fn unless_still<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         loop {
@@ -36,13 +41,13 @@ impl Reads {
 #[derive(Debug)]
 struct Counted {
     source: Arc<dyn ReadAt>,
-    reads: Reads,
+    steps: Steps,
 }
 
 impl ReadAt for Counted {
     fn read_exact_at(&self, buf: &mut [u8], offset: ByteOffset) -> io::Result<()> {
         let read = self.source.read_exact_at(buf, offset);
-        self.reads.0.fetch_add(1, Ordering::Relaxed);
+        self.steps.add();
         read
     }
 
@@ -65,8 +70,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_reads_now_and_then_may_take_long_and_who_stands_still_may_not() {
-        let (limit, reads) = (Duration::from_secs(300), Reads::default());
-        let source = reads.counted(Arc::new(vec![7_u8; 16]));
+        let (limit, steps) = (Duration::from_secs(300), Steps::default());
+        let source = steps.counted(Arc::new(vec![7_u8; 16]));
         let slow = async {
             for _ in 0..10 {
                 tokio::time::sleep(limit * 3 / 4).await;
@@ -74,7 +79,7 @@ mod tests {
             }
             "done"
         };
-        assert_eq!(reads.unless_still(limit, slow).await, Some("done"));
-        assert_eq!(reads.unless_still(limit, std::future::pending::<()>()).await, None);
+        assert_eq!(steps.unless_still(limit, slow).await, Some("done"));
+        assert_eq!(steps.unless_still(limit, std::future::pending::<()>()).await, None);
     }
 }
