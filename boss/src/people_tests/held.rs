@@ -3,7 +3,7 @@
 use axum::http::{Method, StatusCode};
 use boss_api::ids::{DiskId, ExperimentId, NodeId};
 use boss_api::user::{ExperimentState, PowerConfig, UserRole};
-use boss_db::nodes::Disk;
+use boss_db::nodes::{Disk, Node};
 use boss_db::projects::ProjectRole;
 use boss_db::users::User;
 use boss_db::{PgPool, experiments, nodes, projects};
@@ -23,6 +23,10 @@ struct Scene {
     lea: User,
     olga: User,
     bob: User,
+}
+
+async fn seen(site: &TestApp, machine: NodeId) -> Node {
+    nodes::get(&mut site.app.pool.acquire().await.unwrap(), machine).await.unwrap().unwrap()
 }
 
 async fn add_machine(site: &TestApp, name: &str) -> NodeId {
@@ -65,7 +69,8 @@ impl Scene {
         sqlx::query("UPDATE experiments SET state = 'active'").execute(&mut *conn).await.unwrap();
         drop(conn);
         crate::swap::request_swap_out(&site.app, id, ann.id).await.unwrap();
-        hold(&site.app, machines[0], Doubt::new("its disk cannot be read", "look at its cable")).await.unwrap();
+        let machine = seen(&site, machines[0]).await;
+        hold(&site.app, &machine, Doubt::new("its disk cannot be read", "look at its cable")).await.unwrap();
         Self { site, id, ann, lea, olga, bob }
     }
 
@@ -157,7 +162,17 @@ async fn what_is_held_is_let_go_on_by_members_and_operators_and_nobody_else(pool
 
     // A machine that no experiment has is the operators' business.
     let free = add_machine(&scene.site, "pc9").await;
-    hold(&scene.site.app, free, Doubt::new("it is hot", "cool it")).await.unwrap();
+    let free = seen(&scene.site, free).await;
+    // What was found of a machine that has moved since is found again, or not.
+    let earlier = [
+        Node { epoch: free.epoch + 1, ..free.clone() },
+        Node { state: NodeState::At(NodeStep::Reserved), ..free.clone() },
+    ];
+    for earlier in &earlier {
+        hold(&scene.site.app, earlier, Doubt::new("it was hot", "cool it")).await.unwrap();
+        assert_eq!(scene.machine("pc9").await, NodeState::At(NodeStep::Free));
+    }
+    hold(&scene.site.app, &free, Doubt::new("it is hot", "cool it")).await.unwrap();
     assert_eq!(scene.ask(&scene.ann, "nodes/pc9/retry", json!({})).await.code(), "not_allowed");
     let done = scene.ask(&scene.olga, "nodes/pc9/retry", json!({})).await;
     assert_eq!((done.status, &done.json()["state"]), (StatusCode::OK, &json!({ "state": "free" })), "{}", done.text);

@@ -119,7 +119,7 @@ async fn release(app: &App, job: &Job, of: &[Node], settings: &Settings) -> Resu
         Verdict::HoldAll => {
             for node in of.iter().filter(releasable) {
                 let reason = "it is saved, and another machine of the experiment is not (swap/on_failure is hold-all)";
-                hold(app, node.id, Doubt::new(reason, "see to the other machine, then retry the experiment")).await?;
+                hold(app, node, Doubt::new(reason, "see to the other machine, then retry the experiment")).await?;
             }
             Ok(())
         }

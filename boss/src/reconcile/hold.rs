@@ -1,9 +1,9 @@
 //! Doubt: a machine is held, and with it its experiment and its job, until a person decides.
 
-use boss_api::ids::NodeId;
+use boss_api::ids::{ExperimentId, NodeId};
 use boss_api::user::JobState;
 use boss_db::events::NewEvent;
-use boss_db::nodes::Epoch;
+use boss_db::nodes::{Epoch, Node};
 use boss_db::{PgConnection, events, experiments, jobs, nodes};
 use boss_model::experiment::{ExperimentEvent, apply};
 use boss_model::job::JobEvent;
@@ -35,15 +35,30 @@ pub(crate) struct Ruling {
     pub(crate) at: OffsetDateTime,
 }
 
-/// Holds a machine. One that is held already keeps its first reason.
-pub(crate) async fn hold(app: &App, node: NodeId, doubt: Doubt) -> Result<(), AppError> {
+/// Holds a machine that is as it was seen. One that has moved since is looked at again, and the doubt with it.
+pub(crate) async fn hold(app: &App, seen: &Node, doubt: Doubt) -> Result<(), AppError> {
     let mut tx = app.begin().await?;
-    hold_within(app, &mut tx, node, doubt).await?;
+    let (_, now) = lock(&mut tx, seen.id).await?;
+    if now.is_none_or(|now| now.state != seen.state || now.epoch != seen.epoch) {
+        tracing::info!(node = %seen.name, "moved on while it was looked at; not held: {}", doubt.reason);
+        return Ok(());
+    }
+    hold_within(app, &mut tx, seen.id, doubt).await?;
     failpoints::hit("node.held.before-commit").map_err(AppError::internal)?;
     tx.commit().await?;
     failpoints::hit("node.held.committed").map_err(AppError::internal)?;
     app.changed.notify_waiters();
     Ok(())
+}
+
+/// Locks a machine and whose it is, in the order in which everybody does.
+async fn lock(tx: &mut PgConnection, node: NodeId) -> Result<(Option<ExperimentId>, Option<Node>), AppError> {
+    let virtual_node = experiments::virtual_node_on(&mut *tx, node).await?;
+    let experiment = virtual_node.map(|virtual_node| virtual_node.experiment_id);
+    if let Some(experiment) = experiment {
+        jobs::lock_experiment(&mut *tx, experiment).await?;
+    }
+    Ok((experiment, nodes::lock(&mut *tx, node).await?))
 }
 
 /// As [`hold`], in a transaction that also records why: no step comes between.
@@ -69,13 +84,8 @@ pub(crate) async fn hold_for(
     node: NodeId,
     doubt: Doubt,
 ) -> Result<(), AppError> {
-    let virtual_node = experiments::virtual_node_on(&mut *tx, node).await?;
-    let experiment = virtual_node.map(|virtual_node| virtual_node.experiment_id);
-    if let Some(experiment) = experiment {
-        jobs::lock_experiment(&mut *tx, experiment).await?;
-    }
-    // Whatever it goes through at this moment: doubt is not lost to the next step.
-    let Some(node) = nodes::lock(&mut *tx, node).await? else { return Ok(()) };
+    // Whatever it goes through at this moment: what is sure is not lost to the next step.
+    let (experiment, Some(node)) = lock(&mut *tx, node).await? else { return Ok(()) };
     if let NodeState::Held(held) = &node.state {
         if whom == Whom::Site && !held.is_for_the_site() {
             let held = held.clone().for_the_site(&doubt.reason, &doubt.next);

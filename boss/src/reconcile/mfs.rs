@@ -101,7 +101,7 @@ async fn start(app: &App, node: &Node, settings: &Settings) -> Result<Mfs, AppEr
     if tried > settings.attempts {
         let reason = format!("it was booted {tried} times and its agent did not stay");
         let next = "read the agent's log, then retry the experiment";
-        hold(app, node.id, Doubt::new(reason, next)).await?;
+        hold(app, node, Doubt::new(reason, next)).await?;
         return Ok(Mfs::Waiting);
     }
     let trusted = keys::trusted(&mut conn).await?;
@@ -173,7 +173,7 @@ pub(super) async fn power_failed(app: &App, node: &Node, error: SwitchError) -> 
     match error {
         SwitchError::NotGiven(error) => Err(error.into()),
         SwitchError::Power(error) => {
-            hold(app, node.id, doubt(&error)).await?;
+            hold(app, node, doubt(&error)).await?;
             Ok(Mfs::Waiting)
         }
     }

@@ -126,7 +126,7 @@ pub(super) async fn write(
     if all.is_empty() {
         // Never: the permits are issued in the transaction that brought the machine here.
         let doubt = Doubt::new("it is to be written and has no permit", "this is a defect of boss: report it");
-        hold(app, node.id, doubt).await?;
+        hold(app, node, doubt).await?;
         return Ok(Work::Waiting);
     }
     if all.iter().all(|write| write.state == WriteState::Done) {
@@ -204,7 +204,7 @@ async fn try_again(
         FailureClass::Machine => "see to the machine, or to the store where that is named, then retry the experiment",
     };
     let tried = if attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() };
-    hold(app, node.id, Doubt::new(format!("{what}{tried}"), next)).await?;
+    hold(app, node, Doubt::new(format!("{what}{tried}"), next)).await?;
     Ok(false)
 }
 
