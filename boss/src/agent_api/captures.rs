@@ -224,8 +224,9 @@ pub(super) async fn finish(
     }
     let staging = Arc::clone(&app.staging);
     let Some(finished) = blocking(move || staging.finish(id, &contents)).await? else {
-        // Frames that were acknowledged are gone: boss's machine crashed. Only another attempt brings them again.
-        let reason = "boss lost frames it had received: its machine crashed".to_owned();
+        // Frames that were acknowledged are gone: boss's machine crashed, or a flush failed. Only another attempt brings
+        // them again.
+        let reason = "boss lost frames it had received: its machine crashed, or its disk failed".to_owned();
         let mut tx = app.begin().await?;
         let event = CaptureEvent::Fail { class: FailureClass::Transient, reason };
         advance(&app, &mut tx, &capture, event).await?;

@@ -326,8 +326,12 @@ impl Staging {
         let (digest, bytes) = match read.and_then(|()| digest_of(&path)) {
             Ok((digest, bytes)) if whole.expected().is_none_or(|expected| expected == digest) => (digest, bytes),
             other => {
-                // Every frame is read back before it counts again: if one was damaged, that one is lacking.
+                // Every frame is read back before it counts again: if one was damaged, that one is lacking. Now, where
+                // nobody who offers waits for it; if it cannot be, then.
                 *slot = None;
+                if let Err(error) = self.opened(name, slot) {
+                    tracing::warn!(%name, "what arrived cannot be read back: {error}");
+                }
                 if !in_place {
                     remove_if_there(&path)?;
                 }
