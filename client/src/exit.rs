@@ -196,6 +196,23 @@ pub fn code_of_file(error: &(dyn std::error::Error + 'static)) -> Code {
     if causes.filter_map(|error| error.downcast_ref()).any(full) { Code::NoSpace } else { Code::Failed }
 }
 
+/// How programs end for each code of boss.
+#[cfg(test)]
+pub(crate) const CODES_OF_BOSS: [(ErrorCode, u8); 12] = [
+    (ErrorCode::BadRequest, 2),
+    (ErrorCode::NotSignedIn, 5),
+    (ErrorCode::NotAllowed, 5),
+    (ErrorCode::NotFound, 4),
+    (ErrorCode::Conflict, 6),
+    (ErrorCode::WrongState, 6),
+    (ErrorCode::VerificationFailed, 7),
+    (ErrorCode::TooLarge, 2),
+    (ErrorCode::NoSpace, 8),
+    (ErrorCode::Stale, 6),
+    (ErrorCode::Unavailable, 10),
+    (ErrorCode::Internal, 1),
+];
+
 #[cfg(test)]
 mod tests {
     use boss_api::ApiError;
@@ -204,21 +221,7 @@ mod tests {
 
     #[test]
     fn errors_of_boss_keep_their_codes() {
-        let table = [
-            (ErrorCode::BadRequest, 2),
-            (ErrorCode::NotSignedIn, 5),
-            (ErrorCode::NotAllowed, 5),
-            (ErrorCode::NotFound, 4),
-            (ErrorCode::Conflict, 6),
-            (ErrorCode::WrongState, 6),
-            (ErrorCode::VerificationFailed, 7),
-            (ErrorCode::TooLarge, 2),
-            (ErrorCode::NoSpace, 8),
-            (ErrorCode::Stale, 6),
-            (ErrorCode::Unavailable, 10),
-            (ErrorCode::Internal, 1),
-        ];
-        for (code, number) in table {
+        for (code, number) in CODES_OF_BOSS {
             let exit = Exit::from(ApiError { code, message: "m".into() });
             assert_eq!(exit.code().number(), number, "{code:?}");
         }

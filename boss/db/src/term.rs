@@ -34,8 +34,9 @@ pub async fn take(conn: &mut PgConnection, store: Standing) -> Outcome<Takeover>
         bigint("term", takeover.term)?,
         takeover.database_is_older
     )
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
+    sqlx::query("SET LOCAL lock_timeout TO DEFAULT").execute(conn).await?;
     exactly_one(done.rows_affected(), || "the term".to_owned())?;
     Ok(takeover)
 }

@@ -10,6 +10,7 @@ use boss_db::users::User;
 use serde_json::{Value, json};
 use sigs::Digest;
 use time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::auth::Site;
 use crate::test_support::{Answer, TestApp};
@@ -157,6 +158,21 @@ async fn a_damaged_object_makes_way_for_what_is_sent(pool: PgPool) {
     assert_eq!(std::fs::read_dir(aside).unwrap().count(), 1, "what was damaged can be looked at");
 }
 
+/// Sees that a request waits while others are answered and the turns are taken, and returns its answer after that.
+async fn waits(
+    request: impl Future<Output = Answer>,
+    others: impl Future<Output = ()>,
+    turns: OwnedSemaphorePermit,
+) -> Answer {
+    let mut request = Box::pin(request);
+    tokio::select! {
+        answer = &mut request => panic!("it did not wait: {}", answer.text),
+        () = others => {}
+    }
+    drop(turns);
+    request.await
+}
+
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]
 async fn putting_together_takes_no_turn_of_a_piece(pool: PgPool) {
     let mut desk = Desk::new(pool).await;
@@ -164,18 +180,13 @@ async fn putting_together_takes_no_turn_of_a_piece(pool: PgPool) {
     let turns = u32::try_from(READINGS).unwrap();
     let all = Arc::clone(&site.readings).acquire_many_owned(turns).await.unwrap();
     desk.site.router = router::build_for(site);
-    let mut waiting = Box::pin(desk.finish(&desk.pieces));
+    let waiting = desk.finish(&desk.pieces);
     let others = async {
         for piece in &desk.pieces {
             assert_eq!(desk.put(piece).await.status, StatusCode::NO_CONTENT);
         }
     };
-    tokio::select! {
-        answer = &mut waiting => panic!("it did not wait: {}", answer.text),
-        () = others => {}
-    }
-    drop(all);
-    assert_eq!(waiting.await.status, StatusCode::CREATED);
+    assert_eq!(waits(waiting, others, all).await.status, StatusCode::CREATED);
 }
 
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]
@@ -185,19 +196,14 @@ async fn a_piece_waits_for_its_turn(pool: PgPool) {
     let turns = u32::try_from(AT_ONCE).unwrap();
     let all = Arc::clone(&site.uploads).acquire_many_owned(turns).await.unwrap();
     desk.site.router = router::build_for(site);
-    let mut waiting = Box::pin(desk.put(b"x"));
+    let waiting = desk.put(b"x");
     // What takes no turn is answered meanwhile, again and again.
     let others = async {
         for _ in 0..5 {
             desk.lacking().await;
         }
     };
-    tokio::select! {
-        answer = &mut waiting => panic!("it did not wait: {}", answer.text),
-        () = others => {}
-    }
-    drop(all);
-    assert_eq!(waiting.await.status, StatusCode::NO_CONTENT);
+    assert_eq!(waits(waiting, others, all).await.status, StatusCode::NO_CONTENT);
 }
 
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]

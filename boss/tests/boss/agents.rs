@@ -7,7 +7,8 @@ use http_body_util::BodyExt as _;
 use sigs::Digest;
 use tower::ServiceExt as _;
 
-use crate::site::{Agent, Site, code};
+use crate::agent::Agent;
+use crate::site::{Site, code};
 
 async fn booting(pool: PgPool) -> (Site, Agent) {
     let site = Site::new(pool).await;

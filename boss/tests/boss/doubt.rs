@@ -10,7 +10,8 @@ use boss_model::node::NodeStep;
 use boss_model::term::Standing;
 use tokio::sync::watch;
 
-use crate::site::{Site, Upload, active, code};
+use crate::agent::Upload;
+use crate::site::{Site, active, code};
 
 const SANITIZED: &str = "SELECT count(*) FROM disk_writes WHERE purpose = 'sanitize'";
 

@@ -21,7 +21,8 @@ use sigs::Digest;
 use sigs::seal::{SealKind, Sealed, TrustedKeys};
 use tower::ServiceExt as _;
 
-use crate::site::{Site, Upload, code, name};
+use crate::agent::Upload;
+use crate::site::{Site, code, name};
 
 /// Another boss takes over, on the same database, with a state directory of its own.
 async fn another_boss(site: &Site) -> u64 {

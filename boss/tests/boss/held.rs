@@ -19,7 +19,8 @@ use boss_model::node::{NodeState, NodeStep};
 use sigs::Digest;
 use sigs::seal::{SealKind, TrustedKeys};
 
-use crate::site::{Agent, Site, Upload, active, code, name};
+use crate::agent::{Agent, Upload};
+use crate::site::{Site, active, code, name};
 
 /// The user of the site leads the project now, and confirms.
 async fn confirmed(site: &Site, id: ExperimentId) -> Confirmed {

@@ -15,7 +15,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-use crate::site::{Agent, Site, Upload};
+use crate::agent::{Agent, Upload};
+use crate::site::Site;
 
 /// Of so many COMMITs the answer of one is lost; 0 while all are answered.
 #[derive(Debug, Default)]

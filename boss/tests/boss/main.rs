@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in the helpers of tests a panic is the report")]
 
+mod agent;
 mod agents;
 mod doubt;
 mod fencing;

@@ -7,7 +7,8 @@ use boss_api::user::{ExperimentState, JobState};
 use boss_db::PgPool;
 use boss_model::node::NodeStep;
 
-use crate::site::{Agent, Site, Upload};
+use crate::agent::{Agent, Upload};
+use crate::site::Site;
 
 /// A machine about to be saved, with these settings.
 async fn saving(pool: PgPool, settings: &[(&str, &str)]) -> (Site, ExperimentId, Agent) {

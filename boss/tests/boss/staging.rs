@@ -13,7 +13,7 @@ use sigs::zdi::Container;
 use sigs::{ByteLen, Digest};
 use uuid::Uuid;
 
-use crate::site::Upload;
+use crate::agent::Upload;
 
 fn room_of(state: &Path) -> Arc<Room> {
     Arc::new(Room::of(state))

@@ -8,7 +8,8 @@ use boss_db::{PgPool, points};
 use boss_model::node::NodeStep;
 use sigs::seal::{SealKind, TrustedKeys};
 
-use crate::site::{Site, Upload};
+use crate::agent::Upload;
+use crate::site::Site;
 
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]
 async fn two_nodes_are_saved_and_come_back_on_each_others_machine(pool: PgPool) {

@@ -181,6 +181,7 @@ mod tests {
     use boss_api::ApiError;
 
     use super::*;
+    use crate::exit::CODES_OF_BOSS;
     use crate::transfer::place::Place;
 
     fn of_boss(source: ClientError) -> TransferError {
@@ -197,20 +198,7 @@ mod tests {
 
     #[test]
     fn who_waits_hears_what_who_works_hears() {
-        for (code, number) in [
-            (ErrorCode::BadRequest, 2),
-            (ErrorCode::NotSignedIn, 5),
-            (ErrorCode::NotAllowed, 5),
-            (ErrorCode::NotFound, 4),
-            (ErrorCode::Conflict, 6),
-            (ErrorCode::WrongState, 6),
-            (ErrorCode::VerificationFailed, 7),
-            (ErrorCode::TooLarge, 2),
-            (ErrorCode::NoSpace, 8),
-            (ErrorCode::Stale, 6),
-            (ErrorCode::Unavailable, 10),
-            (ErrorCode::Internal, 1),
-        ] {
+        for (code, number) in CODES_OF_BOSS {
             ends_with(number, &of_boss(ApiError { code, message: String::new() }.into()));
         }
         for (status, number) in [(503, 10), (404, 1)] {

@@ -5,7 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path as Named, State as Shared};
@@ -59,6 +60,8 @@ pub(super) struct Known {
     honest: usize,
     /// The first and last bytes that were asked for, but for the questions how large something is.
     pub(super) asked: Vec<(usize, usize)>,
+    /// Told when something is asked for.
+    news: Arc<Condvar>,
     pub(super) bearers: Vec<String>,
     /// What came of objects that are not whole.
     pub(super) pieces: HashMap<Digest, HashMap<Digest, Vec<u8>>>,
@@ -128,6 +131,14 @@ impl FakeBoss {
         known.sent.clear();
     }
 
+    /// Waits until so many parts were asked for.
+    pub(super) fn wait_asked(&self, times: usize) {
+        let known = self.known();
+        let news = Arc::clone(&known.news);
+        let waited = news.wait_timeout_while(known, Duration::from_secs(30), |known| known.asked.len() < times);
+        assert!(!waited.unwrap().1.timed_out(), "nobody asks {times} times");
+    }
+
     pub(super) fn asked(&self) -> Vec<(usize, usize)> {
         self.known().asked.clone()
     }
@@ -144,6 +155,7 @@ async fn part(Shared(known): Shared<Arc<Mutex<Known>>>, Named(digest): Named<Dig
         let measuring = (first, last) == (0, 0);
         if !measuring {
             known.asked.push((first, last));
+            known.news.notify_all();
         }
         let honest = measuring || known.asked.len() <= known.honest;
         (if honest { Manner::Honest } else { known.manner }, known.objects.get(&digest).cloned())

@@ -1,7 +1,6 @@
 //! Objects of a boss: what arrives, what is asked for once more, and what is never believed.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use sigs::Digest;
 
@@ -199,9 +198,7 @@ fn a_wait_for_a_boss_that_hangs_ends_when_somebody_asks() {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let running = scope.spawn(|| transfer.run(Some(&fetch.boss.line()), &stop));
-            while fetch.boss.asked().len() < 2 {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            fetch.boss.wait_asked(2);
             stop.store(true, Ordering::Relaxed);
             assert!(matches!(running.join().unwrap(), Err(TransferError::Stopped)), "{manner:?}");
         });
