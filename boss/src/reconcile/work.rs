@@ -71,6 +71,12 @@ pub(super) async fn save(app: &App, node: &Node, settings: &Settings) -> Result<
                     // disks, of which one may be in work, are looked at all the same.
                     continue;
                 }
+                let known = |failed: &Capture| all.iter().any(|seen| seen.id == failed.id && seen.failure().is_some());
+                let found = captures::of_node(&mut tx, node.id, node.epoch).await?;
+                if found.iter().any(|capture| capture.failure().is_some() && !known(capture)) {
+                    // It failed since the rows were read, which made the room: that is looked at first.
+                    return Ok(Work::Waiting);
+                }
                 captures::assign(&mut tx, app.term, capture, boot.id, app.now()).await?;
                 tx.commit().await?;
                 // One that failed waits for this one, too: ending the boot would cost it an attempt.
