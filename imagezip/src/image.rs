@@ -155,7 +155,8 @@ pub(crate) struct Image {
 #[derive(Clone, Copy, Debug)]
 pub struct Unverified;
 
-/// State of a chain whose maps were checked, and whose frames were or are when they are read.
+/// State of a chain whose maps were checked, and whose frames were, or are when they are read, or are proved by what is
+/// made of them.
 #[derive(Debug)]
 pub struct Verified {
     plan: Plan,
@@ -167,7 +168,7 @@ pub struct Verified {
 enum Digests {
     /// It is.
     Check,
-    /// It was, and what is made of the frame is proved by its root.
+    /// What is made of the frame is proved by its root.
     Proved,
 }
 
@@ -321,11 +322,6 @@ impl Chain<Verified> {
     /// Returns where the content of every block is.
     pub const fn plan(&self) -> &Plan {
         &self.state.plan
-    }
-
-    /// Returns true when the digest of every frame was checked.
-    const fn frames_checked(&self) -> bool {
-        self.state.frames_checked
     }
 
     /// Returns a set of no frames.

@@ -469,17 +469,22 @@ impl<'a> Job<'a> {
         parts
     }
 
-    /// Returns how many do the work: where all wait for the medium, one more for each, to keep the processor busy. A
+    /// Returns how many do the work: where all wait for the medium, two more for each, to keep the processor busy. A
     /// medium is busy with few, and each takes memory.
     fn workers(&self) -> NonZeroUsize {
         let threads = self.options.threads;
-        if self.target.waits() { threads.saturating_add(threads.get().min(MOST_WAITING)) } else { threads }
+        let waiting = if self.target.waits() { threads.get().saturating_mul(2).min(MOST_WAITING) } else { 0 };
+        threads.saturating_add(waiting)
     }
 
-    /// Returns the failure to tell: what was not written as it should be may come from an image that was changed after
-    /// it was checked, and then the target is not to blame. `used` are the frames that were written from.
+    /// Returns the failure to tell: what was not written as it should be may come from an image that is damaged, or was
+    /// changed after it was checked, and then the target is not to blame. `used` are the frames that were written from.
     fn blame(&self, failure: Failure, used: &FrameSet) -> Failure {
-        if !matches!(failure, Failure::WrongRoot { .. } | Failure::Changed { .. }) {
+        let may_be_image = matches!(
+            failure,
+            Failure::WrongRoot { .. } | Failure::Changed { .. } | Failure::Image(ImageError::Expand { .. })
+        );
+        if !may_be_image {
             return failure;
         }
         match self.chain.check_frames(used, self.options.threads, self.control) {

@@ -36,10 +36,9 @@ impl<'a> ContentReader<'a> {
     }
 
     /// Makes a reader for whoever proves by its root what was made of the content, and would hash everything twice.
-    /// What changed since the chain was verified is found by that proof, or is no zstd frame any more.
+    /// A damaged frame is found by that proof, or is no zstd frame any more.
     pub(crate) fn of_proved(chain: &'a Chain<Verified>) -> Self {
-        let all_checked = chain.frames_checked();
-        Self::with_digests(chain, if all_checked { Digests::Proved } else { Digests::Check })
+        Self::with_digests(chain, Digests::Proved)
     }
 
     fn with_digests(chain: &'a Chain<Verified>, digests: Digests) -> Self {

@@ -62,6 +62,9 @@ pub enum DiskError {
 /// How long a read or write of a disk that is written to is at least to go past the page cache: there the cache would
 /// cost a copy and keep what nobody reads again, but for less than this it gathers what the medium would see one by one.
 const DIRECT_BYTES: usize = 64 << 10;
+/// The same for a regular file. There a write through the cache waits until all others are done, and keeps new ones
+/// waiting.
+const DIRECT_BYTES_OF_FILE: usize = PAGE;
 
 /// A regular file or a block device.
 ///
@@ -130,7 +133,14 @@ impl Disk {
 
     /// Returns the way past the page cache, when it takes this.
     fn direct(&self, offset: ByteOffset, len: usize) -> Option<&Direct> {
-        self.direct.as_ref().filter(|direct| len >= DIRECT_BYTES && direct.takes(offset, len))
+        self.direct.as_ref().filter(|direct| len >= self.least_direct() && direct.takes(offset, len))
+    }
+
+    const fn least_direct(&self) -> usize {
+        match self.kind {
+            DiskKind::File => DIRECT_BYTES_OF_FILE,
+            DiskKind::Device => DIRECT_BYTES,
+        }
     }
 
     fn from_file(mut file: File, path: &Path) -> Result<Self, DiskError> {
@@ -246,7 +256,7 @@ impl DiskIo for Disk {
     }
 
     fn allocate(&self, range: ByteRange) -> io::Result<()> {
-        let large = range.len.to_usize().is_none_or(|len| len >= DIRECT_BYTES);
+        let large = range.len.to_usize().is_none_or(|len| len >= self.least_direct());
         if self.kind == DiskKind::Device || self.direct.is_none() || !large {
             return Ok(());
         }

@@ -102,7 +102,14 @@ fn a_fresh_file_is_one_hole_again_when_a_frame_turns_out_to_be_damaged() {
         assert!(target.content().iter().all(|byte| *byte == 0), "flip at {place}");
         written += target.take_actions().iter().filter(|action| matches!(action, Action::Write(_))).count();
     }
-    assert!(written > 0, "frames are checked when they are read, not before the first write");
+    assert!(written > 0, "frames are proved by what was read back, not before the first write");
+    // One that is no frame any more is named as the damaged one it is, not as one that does not expand.
+    let mut bad = made.image.clone();
+    let frame = bad.windows(4).skip(4 << 20).position(|four| four == [0x28, 0xb5, 0x2f, 0xfd]).unwrap();
+    bad[(4 << 20) + frame] ^= 1;
+    let target = MemoryDisk::new(vec![0; disk.len()]);
+    let Err(RestoreError::Refused(Refusal::Image(error))) = run(&bad, &target) else { panic!("no frame any more") };
+    assert!(matches!(*error, ImageError::Frame { .. }), "{error}");
     // What fails for another reason is unfinished, as ever.
     let mut bad = made.image.clone();
     bad[4 << 20] ^= 0x04;
