@@ -24,6 +24,7 @@ pub mod router;
 pub mod sealing;
 pub(crate) mod serving;
 pub mod standstill;
+pub(crate) mod steps;
 pub mod store;
 pub mod swap;
 pub mod takeover;

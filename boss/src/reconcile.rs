@@ -10,7 +10,6 @@ mod mfs;
 mod node;
 pub(crate) mod permits;
 mod signature_file;
-mod steps;
 mod verify;
 mod work;
 

@@ -39,7 +39,7 @@ pub type ByteStream = Pin<Box<dyn AsyncRead + Send>>;
 pub enum Put {
     /// It is stored now, durably.
     Stored,
-    /// It was there.
+    /// It was there, and was read back.
     Present,
 }
 
@@ -54,11 +54,12 @@ pub struct StoredObject {
 
 /// Immutable objects, named by the digest of their bytes.
 pub trait ImageStore: Send + Sync + std::fmt::Debug {
-    /// Stores bytes under their digest, durably, unless they are there.
+    /// Stores bytes under their digest, durably, unless they are there and whole: what is damaged makes way.
     /// Refuses bytes that do not have the digest, and more than `limit` of them; then nothing is stored.
     fn put_if_absent<'a>(&'a self, digest: Digest, limit: ByteLen, bytes: ByteStream) -> StoreFuture<'a, Put>;
 
-    /// Takes over a finished file of this machine, already flushed, as the object `digest`, unless that is there.
+    /// Takes over a finished file of this machine, already flushed, as the object `digest`, unless that is there and
+    /// whole: what is damaged, or cannot be read, is set aside and makes way.
     /// The caller computed the digest from the file. The file is gone afterwards.
     fn put_file<'a>(&'a self, digest: Digest, file: &'a Path) -> StoreFuture<'a, Put>;
 

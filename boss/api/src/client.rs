@@ -247,17 +247,6 @@ impl Transport {
         memory.hear(term).map_err(|source| ClientError::OldBoss { url: self.shown(), source })
     }
 
-    /// Asks whether something is there, which an answer without a body says.
-    async fn exists(&self, segments: &[&str]) -> Result<bool, ClientError> {
-        let request = self.request(Method::HEAD, self.url(segments));
-        let response = self.in_time(request.send()).await?;
-        match response.status() {
-            reqwest::StatusCode::NOT_FOUND => Ok(false),
-            status if status.is_success() => Ok(true),
-            _ => Err(self.refusal(response).await),
-        }
-    }
-
     /// Turns an answer that is not a success into an error.
     async fn refusal(&self, mut response: Response) -> ClientError {
         let status = response.status();

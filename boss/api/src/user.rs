@@ -17,9 +17,9 @@
 //! | `POST nodes/{name}/retry` | -> [`NodeView`] |
 //! | `POST nodes/{name}/keep` | [`KeepNode`] -> [`NodeView`] |
 //! | `GET objects/{digest}` | -> raw bytes; with `Range: bytes=A-B` those, 206, or 416; 404 is not there, or not for you |
-//! | `HEAD objects/{digest}` | -> 200 is there, 404 is not |
-//! | `PUT objects/{digest}` | raw bytes -> 201 stored, 200 was there |
-//! | `POST uploads/{digest}` | [`BeginUpload`] -> 201 pieces of the object may come, 200 it is there |
+//! | `HEAD objects/{digest}` | -> 200 there is a file for it, which nobody read now, 404 is not there |
+//! | `PUT objects/{digest}` | raw bytes -> 201 stored, 200 was there, read back; ask `POST uploads/{digest}` first |
+//! | `POST uploads/{digest}` | [`BeginUpload`] -> 201 the object may come, in pieces or at once, 200 it is there, read back |
 //! | `POST uploads/{digest}/offer` | [`Offer`](crate::agent::Offer) of pieces -> [`Lacking`](crate::agent::Lacking) |
 //! | `PUT uploads/{digest}/pieces/{piece}` | the raw bytes of a piece, at most [`MAX_PIECE`] -> 204 |
 //! | `POST uploads/{digest}/finish` | the digests of all pieces in order, 32 raw bytes each -> 201 stored, 200 was there, 409 some are lacking |

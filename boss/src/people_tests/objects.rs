@@ -177,3 +177,32 @@ async fn who_takes_nothing_waits_for_himself_and_not_the_others(pool: PgPool) {
     held.pop();
     assert_eq!(one_more.await.status(), StatusCode::OK);
 }
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn a_damaged_object_makes_way_for_what_is_put(pool: PgPool) {
+    let site = TestApp::new(pool).await;
+    let token = site.token(&site.user("root", UserRole::Admin, &[]).await).await;
+    let good = b"the bytes of an image";
+    let object = store(&site, good).await;
+    let path = site.app.store.path_of(object).unwrap();
+    let put = async || {
+        let request = Request::builder().method(Method::PUT).uri(format!("/api/v1/objects/{object}"));
+        let request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        site.send(request.body(Body::from(&good[..])).unwrap()).await.status
+    };
+    assert_eq!(put().await, StatusCode::OK);
+    let damages: [&[u8]; 4] = [b"the bytes of an imagE", b"the bytes", b"the bytes of an image and more", b""];
+    for damaged in damages {
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, damaged).unwrap();
+        assert_eq!(put().await, StatusCode::CREATED);
+        assert_eq!(std::fs::read(&path).unwrap(), good);
+        assert_eq!(put().await, StatusCode::OK);
+    }
+    let aside = std::fs::read_dir(site.app.config.state.join("store/aside")).unwrap();
+    let mut aside: Vec<_> = aside.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    aside.sort();
+    assert_eq!(aside, [damages[3], damages[1], damages[0], damages[2]], "all can be looked at");
+    let partial = site.app.config.state.join("store/partial");
+    assert_eq!(std::fs::read_dir(partial).unwrap().count(), 0);
+}

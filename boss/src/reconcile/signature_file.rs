@@ -7,7 +7,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 use sigs::{ByteLen, Digest};
 
-use super::steps::Steps;
+use crate::steps::Steps;
 
 /// How much is written at most before it is flushed.
 const UNFLUSHED: ByteLen = ByteLen::new(64 << 20);

@@ -14,11 +14,11 @@ use sigs::{Digest, ReadAt, Root, Signature, SignatureError};
 use crate::app::App;
 use crate::error::AppError;
 use crate::keeping;
+use crate::steps::Steps;
 use crate::store::is_whole;
 use crate::swap::note;
 
 use super::signature_file::SignatureFile;
-use super::steps::Steps;
 
 /// How the reading ended.
 enum Verdict {

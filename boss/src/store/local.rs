@@ -16,7 +16,7 @@ use sigs::{ByteLen, ByteOffset, ByteRange, Digest, FileSource, ReadAt};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::gate::Entered;
-use super::{ByteStream, Gate, ImageStore, Put, Room, StoreError, StoreFuture, StoredObject};
+use super::{ByteStream, Gate, ImageStore, Put, Room, StoreError, StoreFuture, StoredObject, is_whole};
 
 /// How much is read and hashed at a time while bytes arrive.
 const COPY_BYTES: usize = 256 << 10;
@@ -90,9 +90,6 @@ impl LocalStore {
     }
 
     async fn receive(&self, digest: Digest, limit: ByteLen, mut bytes: ByteStream) -> Result<Put, StoreError> {
-        if fs::exists(self.object(digest)).map_err(StoreError::io("look for", &self.object(digest)))? {
-            return Ok(Put::Present);
-        }
         let partial = Partial::new(self.partial.join(uuid::Uuid::now_v7().to_string()));
         let failed = || StoreError::io("write", &partial.path);
         failpoints::hit("store.receive.begin").map_err(failed())?;
@@ -120,8 +117,25 @@ impl LocalStore {
         file.sync_all().await.map_err(failed())?;
         failpoints::hit("store.receive.flushed").map_err(failed())?;
         drop(file);
-        let store = self.clone();
-        blocking(move || store.publish(digest, &partial.path)).await
+        self.take_over(digest, &partial.path).await
+    }
+
+    /// Makes a flushed file the object, unless that is there and whole. Only with the file at hand does what is there
+    /// make way: also a damaged object may have parts that somebody needs.
+    async fn take_over(&self, digest: Digest, file: &Path) -> Result<Put, StoreError> {
+        if self.head(digest).await?.is_some() {
+            match is_whole(self, digest).await {
+                // Whoever removed it, or set it aside, did so since.
+                Ok(true) | Err(StoreError::Missing(_)) => {}
+                damaged => {
+                    let why = damaged.map_or_else(|error| error.to_string(), |_| "it is another content".to_owned());
+                    tracing::warn!(%digest, "an object is damaged: it is set aside, and what arrived takes its place: {why}");
+                    self.set_aside(digest).await?;
+                }
+            }
+        }
+        let (store, file) = (self.clone(), file.to_path_buf());
+        blocking(move || store.publish(digest, &file)).await
     }
 
     /// Gives a flushed file its final name.
@@ -183,8 +197,7 @@ impl ImageStore for LocalStore {
     }
 
     fn put_file<'a>(&'a self, digest: Digest, file: &'a Path) -> StoreFuture<'a, Put> {
-        let (store, file) = (self.clone(), file.to_path_buf());
-        Box::pin(blocking(move || store.publish(digest, &file)))
+        Box::pin(self.take_over(digest, file))
     }
 
     fn get(&self, digest: Digest, range: Option<ByteRange>) -> StoreFuture<'_, (ByteLen, ByteStream)> {

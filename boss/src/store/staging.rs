@@ -22,7 +22,6 @@ use sigs::{ByteLen, ByteOffset, Digest};
 
 use super::arrival::{Arrival, Whole};
 use super::local::{ASIDE, make_private_dir, set_aside, sync_dir};
-use super::whole::is_whole;
 use super::{Gate, ImageStore, Put, Room, StoreError};
 
 const INDEX_RECORD: usize = 44;
@@ -110,8 +109,11 @@ impl Staging {
     /// [`StoreError::NoRoom`].
     pub fn ask_room(&self, name: impl Into<Arrival>, bytes: ByteLen) -> Result<(), StoreError> {
         let (name, _entered) = (name.into(), self.gate.enter()?);
-        self.with(name, |staged| {
-            let more = bytes.get().saturating_sub(staged.roomy);
+        self.with_slot(name, |slot| {
+            // Who only asks leaves no files of what may be sent in another way, or never.
+            let nothing = slot.is_none() && self.files_of(name)?.is_empty();
+            let roomy = if nothing { 0 } else { self.opened(name, slot)?.roomy };
+            let more = bytes.get().saturating_sub(roomy);
             if more == 0 { Ok(()) } else { self.room.ask(ByteLen::new(more)) }
         })
     }
@@ -382,18 +384,10 @@ impl Staging {
     /// When it can neither be taken over nor was before.
     pub async fn hand_over(&self, store: &dyn ImageStore, finished: &Finished) -> Result<(), StoreError> {
         let (digest, path) = (finished.digest, &finished.path);
-        match store.head(digest).await? {
-            None => drop(store.put_file(digest, path).await?),
-            // It was there before. Bytes that went bad since, or cannot be read, would fail this capture and the next.
-            Some(_) if tokio::fs::try_exists(path).await.unwrap_or(false) => {
-                if !is_whole(store, digest).await.unwrap_or(false) {
-                    tracing::warn!(%digest, "an object is damaged: it is set aside, and what arrived takes its place");
-                    store.set_aside(digest).await?;
-                    store.put_file(digest, path).await?;
-                }
-            }
-            // A boss that died after the hand-over and before anybody knew finds it done.
-            Some(_) => {}
+        let done = store.head(digest).await?.is_some() && !tokio::fs::try_exists(path).await.unwrap_or(true);
+        // A boss that died after the hand-over and before anybody knew finds it done.
+        if !done {
+            store.put_file(digest, path).await?;
         }
         failpoints::hit("staging.handed-over").map_err(StoreError::io("hand over", &finished.path))?;
         Ok(())

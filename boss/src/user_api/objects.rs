@@ -26,7 +26,8 @@ use crate::store::{Put, StoredObject};
 /// The most bytes of one object that is sent in one go: an image of a disk of 16 TiB, stored raw.
 const MAX_OBJECT_BYTES: ByteLen = ByteLen::new(16 << 40);
 
-/// `PUT objects/{digest}`: streams to the store, which keeps nothing that does not have the digest.
+/// `PUT objects/{digest}`: streams to the store, which keeps nothing that does not have the digest. What is there is read
+/// back once all came; one that is damaged makes way for it.
 pub async fn put(
     State(site): State<Site>,
     user: ApiUser,
@@ -37,7 +38,7 @@ pub async fn put(
     authorize(&user.subject, Verb::Change, Resource::Objects)?;
     // Refused before the first byte, where the sender says how many there are.
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if let (Some(bytes), None) = (announced, site.app.store.head(digest).await?) {
+    if let Some(bytes) = announced {
         site.app.room.ask(ByteLen::new(bytes))?;
     }
     let bytes = Box::pin(StreamReader::new(Box::pin(unless_stalled(body.into_data_stream()))));
@@ -53,8 +54,8 @@ pub async fn put(
     })
 }
 
-/// `HEAD objects/{digest}`: whether an object is in the store, for whoever may put it there. Who asks first does not
-/// send what is there: boss would answer before it has all of it, and hang up on a sender that may not listen yet.
+/// `HEAD objects/{digest}`: whether the store has a file for an object, for whoever may put it there. Nothing is read, so
+/// it may be damaged: who wants to know whether to send it asks [`super::uploads::begin`].
 pub async fn head(
     State(site): State<Site>,
     user: ApiUser,

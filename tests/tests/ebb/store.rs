@@ -121,5 +121,12 @@ fn an_operator_sees_keeps_and_lets_go_what_nothing_refers_to_and_learns_what_is_
     flip(&aside, 100)?;
     fs::rename(&aside, &image)?;
     expect(&site, &["check", "--read"], 0, &["0 missing, 0 damaged"])?;
+    // The same signature is sent for another image: what was damaged meanwhile is not taken for it.
+    flip(&site.image_file("small").with_extension("sig"), 100)?;
+    expect(&site, &["check", "--read"], 7, &["1 damaged"])?;
+    site.ebb(["image", "create", &disk, "--name", "again", "--key", &key])?;
+    expect(&site, &["check", "--read"], 0, &["0 missing, 0 damaged"])?;
+    let set_aside = fs::read_dir(site.state().join("store/aside"))?.count();
+    ensure!(set_aside == 1, "what was damaged can be looked at: {set_aside}");
     site.ebb(["whoami"]).map(drop)
 }

@@ -12,6 +12,7 @@ use sigs::{ByteLen, Digest};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::io::ReaderStream;
 
+use super::uploads::READING_TIMEOUT;
 use super::{ClientError, STALL_TIMEOUT, Transport};
 
 /// How much is read or written at once.
@@ -66,7 +67,8 @@ impl FileUpload {
 }
 
 impl Transport {
-    /// Sends a file as the body of a request. Gives up when nothing moves for [`STALL_TIMEOUT`].
+    /// Sends a file as the body of a request. Gives up when nothing moves for [`STALL_TIMEOUT`] before all is sent; what
+    /// boss does with it then may take [`READING_TIMEOUT`].
     pub(super) async fn upload(&self, request: RequestBuilder, file: &FileUpload) -> Result<Response, ClientError> {
         let failed = |source| ClientError::File { action: "read", path: file.path.clone(), source };
         let open = tokio::fs::File::open(&file.path).await.map_err(failed)?;
@@ -87,6 +89,10 @@ impl Transport {
                 Ok(result) => return result,
                 Err(stalled) => {
                     let now = sent.load(Ordering::Relaxed);
+                    if now >= file.bytes.get() {
+                        let answer = tokio::time::timeout(READING_TIMEOUT, sending).await;
+                        return answer.map_err(|stalled| self.unreachable(stalled))?;
+                    }
                     if now == seen {
                         return Err(self.unreachable(stalled));
                     }
@@ -146,5 +152,36 @@ impl Transport {
             return Err(ClientError::WrongBytes { url, bytes: received, found, expected });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::{Method, StatusCode};
+
+    use super::*;
+
+    /// boss flushes what it was sent, and reads back what it has.
+    #[tokio::test]
+    async fn once_all_is_sent_boss_may_take_its_time() {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let transport = Transport::new(&address, ["api", "v1"], None).unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let (file, all) = (FileUpload::open(&path).await.unwrap(), std::fs::read(&path).unwrap());
+        let answering = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut got = Vec::new();
+            while !got.ends_with(&all) {
+                got.push(socket.read_u8().await.unwrap());
+            }
+            tokio::time::pause();
+            tokio::time::sleep(STALL_TIMEOUT * 3).await;
+            socket.write_all(b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            socket
+        };
+        let request = transport.request(Method::PUT, transport.url(&["objects", "x"]));
+        let (response, _open) = tokio::join!(transport.upload(request, &file), answering);
+        assert_eq!(response.unwrap().status(), StatusCode::CREATED);
     }
 }

@@ -10,8 +10,8 @@ use crate::agent::{Lacking, Offer};
 use crate::error::ErrorCode;
 use crate::user::BeginUpload;
 
-/// How long boss may take to read back what it has, or what it made of the pieces.
-const READING_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long boss may take to read back what it has, or what it made of what was sent.
+pub(super) const READING_TIMEOUT: Duration = Duration::from_secs(3600);
 
 impl UserClient {
     /// Says that an object of so many bytes will come in pieces, unless boss has it.
@@ -61,6 +61,7 @@ impl UserClient {
     }
 }
 
-fn stored(answer: &Response) -> Stored {
+/// Returns what became of an object, by how boss answered.
+pub(super) fn stored(answer: &Response) -> Stored {
     if answer.status() == StatusCode::CREATED { Stored::New } else { Stored::WasThere }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sigs::{ByteLen, ByteRange, Digest};
 
+use super::uploads::stored;
 use super::{ClientError, FileUpload, Transport};
 use crate::ids::JobId;
 use crate::names::{ExperimentName, Name};
@@ -236,19 +237,18 @@ impl UserClient {
         self.transport.post(&["nodes", name.as_str(), "load"], request).await
     }
 
-    /// Sends a file as an object, unless boss has it.
+    /// Sends a file as an object, unless boss has it and can read it back.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn put_object(&self, file: &FileUpload) -> Result<Stored, ClientError> {
-        let digest = file.digest().to_string();
-        // A refusal is left to the request that changes something: an answer to this one has no room for its reason.
-        if self.transport.exists(&["objects", &digest]).await.unwrap_or(false) {
+        // A refusal is left to the request that brings the bytes: more fits in it than in pieces.
+        if matches!(self.begin_upload(file.digest(), file.bytes()).await, Ok(Stored::WasThere)) {
             return Ok(Stored::WasThere);
         }
-        let url = self.transport.url(&["objects", &digest]);
+        let url = self.transport.url(&["objects", &file.digest().to_string()]);
         let response = self.transport.upload(self.transport.request(Method::PUT, url), file).await?;
-        Ok(if response.status() == StatusCode::CREATED { Stored::New } else { Stored::WasThere })
+        Ok(stored(&response))
     }
 
     /// Asks how large an object is, without having it sent.

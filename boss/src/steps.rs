@@ -11,21 +11,21 @@ use sigs::{ByteLen, ByteOffset, ByteRange, ReadAt, SectorSize};
 
 /// How many steps there were.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Steps(Arc<AtomicU64>);
+pub(crate) struct Steps(Arc<AtomicU64>);
 
 impl Steps {
     /// Returns the same source with its reads counted.
-    pub(super) fn counted(&self, source: Arc<dyn ReadAt>) -> Arc<dyn ReadAt> {
+    pub(crate) fn counted(&self, source: Arc<dyn ReadAt>) -> Arc<dyn ReadAt> {
         Arc::new(Counted { source, steps: self.clone() })
     }
 
     /// Counts one.
-    pub(super) fn add(&self) {
+    pub(crate) fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits for `work`; nothing when no step ended for `limit`.
-    pub(super) async fn unless_still<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn unless_still<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         loop {
             let before = self.0.load(Ordering::Relaxed);
