@@ -1,12 +1,14 @@
 //! Objects that people's programs send in pieces.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use boss_api::user::UserRole;
 use boss_db::PgPool;
 use boss_db::users::User;
+use futures_util::{future, stream};
 use serde_json::{Value, json};
 use sigs::Digest;
 use time::Duration;
@@ -187,6 +189,35 @@ async fn putting_together_takes_no_turn_of_a_piece(pool: PgPool) {
         }
     };
     assert_eq!(waits(waiting, others, all).await.status, StatusCode::CREATED);
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn a_list_that_comes_slowly_takes_no_turn(pool: PgPool) {
+    let desk = Desk::new(pool).await;
+    for piece in &desk.pieces {
+        desk.put(piece).await;
+    }
+    // Each says that it is asked for the list, and gives nothing of it.
+    let (asked, mut is_asked) = tokio::sync::mpsc::unbounded_channel();
+    let slow = (0..READINGS).map(|_| {
+        let asked = asked.clone();
+        let list = stream::poll_fn(move |_| {
+            asked.send(()).unwrap();
+            Poll::<Option<std::io::Result<Vec<u8>>>>::Pending
+        });
+        desk.send(Method::POST, "/finish", Body::from_stream(list))
+    });
+    let others = async {
+        for _ in 0..READINGS {
+            is_asked.recv().await.unwrap();
+        }
+        desk.finish(&desk.pieces).await.status
+    };
+    let status = tokio::select! {
+        ended = future::select_all(slow.map(Box::pin)) => panic!("without a list: {}", ended.0.text),
+        status = tokio::time::timeout(std::time::Duration::from_secs(30), others) => status,
+    };
+    assert_eq!(status.expect("it waits for those who are slow"), StatusCode::CREATED);
 }
 
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]

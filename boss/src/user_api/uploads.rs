@@ -70,7 +70,7 @@ impl FromRequestParts<Site> for Turn {
     }
 }
 
-/// Waits for a body, which takes no turn for ever.
+/// Waits for a body, but not for ever.
 async fn in_time<T>(limit: Duration, body: impl Future<Output = T>) -> Result<T, AppError> {
     let late = |_| AppError::new(ErrorCode::Unavailable, "the body of the request did not come in time: send it again");
     tokio::time::timeout(limit, body).await.map_err(late)
@@ -160,8 +160,6 @@ pub async fn finish(
     Segments(object): Segments<Digest>,
     request: Request,
 ) -> Result<StatusCode, AppError> {
-    // First: who waits for it has nothing of the list here.
-    let turn = Turn::wait(&site.readings).await?;
     let wire = in_time(LIST_TIMEOUT, Bytes::from_request(request, &site)).await?;
     let wire = wire.map_err(|error| AppError::new(ErrorCode::BadRequest, error.body_text()))?;
     let (words, []) = wire.as_chunks::<32>() else {
@@ -170,6 +168,8 @@ pub async fn finish(
     };
     let pieces: Vec<_> = words.iter().map(|word| Digest::from_bytes(*word)).collect();
     drop(wire);
+    // Not before: whoever sends slowly would keep the others waiting.
+    let turn = Turn::wait(&site.readings).await?;
     let (app, staging) = (&site.app, Arc::clone(&site.app.staging));
     let together = move || Ok((staging.finish_object(object, &pieces)?, turn));
     let (finished, _turn) = blocking(together).await?;
