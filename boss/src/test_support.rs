@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use boss_api::Name;
-use boss_api::ids::{ExperimentId, ImageId, ImageVersionId, ProjectId, UserId, VirtualNodeId};
+use boss_api::ids::{CaptureId, ExperimentId, ImageId, ImageVersionId, ProjectId, UserId, VirtualNodeId};
 use boss_api::user::UserRole;
 use boss_db::experiments::NewExperiment;
 use boss_db::images::NewVersion;
@@ -229,6 +229,26 @@ impl TestApp {
             experiments::add_virtual_node(&mut conn, node, id, &vname.parse().unwrap(), image).await.unwrap();
         }
         id
+    }
+
+    /// Has a row of a swap point of an experiment refer to an object, as its saved disk or as the signature of that.
+    pub(crate) async fn saved(&self, experiment: ExperimentId, number: i32, zdi: Digest, sig: Digest) -> CaptureId {
+        let sql = "WITH node AS (INSERT INTO nodes (id, name, state, power, state_since, created_at)
+                                 VALUES ($1, 'pc' || $3, 'free', '{\"driver\": \"process\", \"disks\": {}}',
+                                         now(), now()) RETURNING id),
+                        disk AS (INSERT INTO disks (id, node_id, name, serial, bytes, sector_size, position)
+                                 SELECT $1, id, 'sda', 'S' || $3, 1048576, 512, 0 FROM node RETURNING id),
+                        point AS (INSERT INTO swap_points (id, experiment_id, number, state, opened_at)
+                                  VALUES ($1, $2, $3, 'incomplete', now()) RETURNING id)
+                   INSERT INTO captures (id, swap_point_id, virtual_node_id, node_id, disk_id, epoch, state, zdi_digest,
+                                         zdi_bytes, sig_digest, target_root)
+                   SELECT $1, point.id, v.id, node.id, disk.id, 1, 'verified', $4, 1, $5, $5
+                   FROM node, disk, point, virtual_nodes v WHERE v.experiment_id = $2 AND v.vname = 'client'";
+        let id = Uuid::now_v7();
+        let query = sqlx::query(sql).bind(id).bind(experiment.uuid()).bind(number);
+        let query = query.bind(zdi.as_bytes().as_slice()).bind(sig.as_bytes().as_slice());
+        assert_eq!(query.execute(&self.app.pool).await.unwrap().rows_affected(), 1);
+        CaptureId::new(id)
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {

@@ -2,13 +2,11 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
-use boss_api::ids::ExperimentId;
 use boss_api::user::UserRole;
 use boss_db::PgPool;
 use http_body_util::BodyExt as _;
 use sigs::{ByteLen, Digest};
 use tower::ServiceExt as _;
-use uuid::Uuid;
 
 use crate::test_support::TestApp;
 use crate::user_api::downloads::AT_ONCE;
@@ -32,29 +30,6 @@ async fn ask(site: &TestApp, token: &str, digest: Digest, range: Option<&str>) -
     (parts.status, parts.headers, body.collect().await.unwrap().to_bytes().to_vec())
 }
 
-/// Has a row of a swap point of an experiment refer to an object, as its saved disk or as the signature of that.
-async fn save(site: &TestApp, experiment: ExperimentId, number: i32, zdi: Digest, sig: Digest) {
-    let sql = "WITH node AS (INSERT INTO nodes (id, name, state, power, state_since, created_at)
-                             VALUES ($1, 'pc' || $3, 'free', '{}', now(), now()) RETURNING id),
-                    disk AS (INSERT INTO disks (id, node_id, name, serial, bytes, sector_size, position)
-                             SELECT $1, id, 'sda', 'S' || $3, 1048576, 512, 0 FROM node RETURNING id),
-                    point AS (INSERT INTO swap_points (id, experiment_id, number, state, opened_at)
-                              VALUES ($1, $2, $3, 'incomplete', now()) RETURNING id)
-               INSERT INTO captures (id, swap_point_id, virtual_node_id, node_id, disk_id, epoch, state, zdi_digest,
-                                     zdi_bytes, sig_digest, target_root)
-               SELECT $1, point.id, v.id, node.id, disk.id, 1, 'verified', $4, 1, $5, $5
-               FROM node, disk, point, virtual_nodes v WHERE v.experiment_id = $2 AND v.vname = 'client'";
-    let done = sqlx::query(sql)
-        .bind(Uuid::now_v7())
-        .bind(experiment.uuid())
-        .bind(number)
-        .bind(zdi.as_bytes().as_slice())
-        .bind(sig.as_bytes().as_slice())
-        .execute(&site.app.pool)
-        .await;
-    assert_eq!(done.unwrap().rows_affected(), 1);
-}
-
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]
 async fn an_object_is_for_those_who_may_read_what_refers_to_it(pool: PgPool) {
     let site = TestApp::new(pool).await;
@@ -69,10 +44,10 @@ async fn an_object_is_for_those_who_may_read_what_refers_to_it(pool: PgPool) {
     let (own, others, sites) = (image("lab").await, image("other").await, image("system").await);
     let signature = store(&site, b"sig").await;
     let (saved, saved_signature) = (store(&site, b"saved").await, store(&site, b"its signature").await);
-    save(&site, experiment, 1, saved, saved_signature).await;
+    site.saved(experiment, 1, saved, saved_signature).await;
     let (of_sites, shared) = (store(&site, b"what the site saved").await, store(&site, b"shared").await);
-    save(&site, of_system, 2, of_sites, shared).await;
-    save(&site, experiment, 3, shared, shared).await;
+    site.saved(of_system, 2, of_sites, shared).await;
+    site.saved(experiment, 3, shared, shared).await;
     let (stray, missing) = (store(&site, b"nobody's").await, Digest::of(b"never stored"));
 
     let table = [

@@ -113,14 +113,15 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
             fail(app, &capture, FailureClass::Machine, format!("boss could not read it back: {reason}")).await?;
         }
     }
-    // Only now: before, a restart would have needed what arrived.
-    let discarded = keeping::in_staging(&app.staging, move |staging| staging.discard(id));
-    match tokio::time::timeout(limit, discarded).await {
-        Ok(discarded) => discarded?,
-        // It goes on by itself; if it comes to nothing the next tidying does it.
-        Err(_) => tracing::warn!(capture = %id, "what arrived is not removed yet: the store stands still"),
-    }
     app.changed.notify_waiters();
+    // Only now: before, a restart would have needed what arrived. Nobody waits for it: in a store that stands still it
+    // takes as long as that, and if it comes to nothing the next tidying does it.
+    let staging = Arc::clone(&app.staging);
+    tokio::spawn(async move {
+        if let Err(error) = keeping::in_staging(&staging, move |staging| staging.discard(id)).await {
+            tracing::warn!(capture = %id, "what arrived is not removed yet: {error}");
+        }
+    });
     Ok(())
 }
 
@@ -194,4 +195,43 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use boss_api::user::UserRole;
+    use boss_db::PgPool;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::test_support::TestApp;
+
+    #[sqlx::test(migrator = "boss_db::MIGRATOR")]
+    async fn a_verdict_waits_for_no_tidying(pool: PgPool) {
+        let (site, soon) = (TestApp::new(pool).await, Duration::from_secs(30));
+        let ann = site.user("ann", UserRole::Member, &["lab"]).await;
+        let (gone, frame) = (Digest::of(b"an image that is gone"), b"a frame");
+        let id = site.saved(site.experiment("lab", "bench", &ann).await, 1, gone, gone).await;
+        let received = sqlx::query("UPDATE captures SET state = 'received' WHERE id = $1").bind(id.uuid());
+        received.execute(&site.app.pool).await.unwrap();
+        site.app.staging.put_frame(id, Digest::of(frame), frame).unwrap();
+        // As another boss that takes over: what changes the store waits.
+        let store = std::fs::File::open(site.app.config.state.join("store")).unwrap();
+        store.lock().unwrap();
+        let changed = site.app.changed.notified();
+        timeout(soon, verify(&site.app, id)).await.expect("it keeps its place").unwrap();
+        timeout(soon, changed).await.expect("nobody is told");
+        let capture = captures::get(&mut site.app.pool.acquire().await.unwrap(), id).await.unwrap().unwrap();
+        assert_eq!(capture.state.step(), CaptureStep::Failed);
+        assert!(!site.app.staging.names().unwrap().is_empty());
+        store.unlock().unwrap();
+        let removed = async {
+            while !site.app.staging.names().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(soon, removed).await.expect("what arrived stays");
+    }
 }
