@@ -101,10 +101,10 @@ impl Whole<'_> {
     }
 
     /// Returns where its frames lie, in its order, unless one is missing or not what it should be.
-    pub(super) fn places(&self, find: impl Fn(Digest) -> Option<Placed>) -> Option<Vec<Placed>> {
+    pub(super) fn places(&self, mut find: impl FnMut(Digest) -> Option<Placed>) -> Option<Vec<Placed>> {
         match self {
             Self::Image(contents) => {
-                let place = |digest, len| find(digest).filter(|placed| placed.len == len);
+                let mut place = |digest, len| find(digest).filter(|placed| placed.len == len);
                 contents.frames.iter().map(|frame| place(frame.digest, frame.stored_bytes)).collect()
             }
             Self::Object(_, pieces) => pieces.iter().map(|piece| find(*piece)).collect(),

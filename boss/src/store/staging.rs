@@ -3,7 +3,7 @@
 //!
 //! `<name>.zdi` holds the frames in the order they came, `<name>.index` says where each lies. After a restart a
 //! frame counts only if the bytes at its place still have its digest, so neither file needs a flush per frame and a
-//! torn end is simply not there. A finished upload becomes the image, or the object, in place when every frame of it is
+//! torn end is simply not there. Each is read back when somebody asks for it, so that nobody waits for all of them. A finished upload becomes the image, or the object, in place when every frame of it is
 //! used, and of an object in order. The name is that of the capture, or the digest of the object.
 
 use std::collections::{BTreeSet, HashMap};
@@ -66,7 +66,7 @@ pub struct Finished {
 struct Staged {
     data: File,
     index: File,
-    frames: HashMap<Digest, Placed>,
+    frames: HashMap<Digest, Frame>,
     end: u64,
     /// Up to where the file has room that nobody else can take.
     roomy: u64,
@@ -74,6 +74,14 @@ struct Staged {
     /// Nothing of it counts, and before anything else its files are removed. After a flush that failed: the kernel may
     /// have dropped what it could not write, and another flush would lie.
     spoiled: bool,
+}
+
+/// A frame of the index.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    placed: Placed,
+    /// Whether its bytes were seen at its place since the files were opened.
+    seen: bool,
 }
 
 /// Where a frame lies.
@@ -206,7 +214,7 @@ impl Staging {
     pub fn lacking(&self, name: impl Into<Arrival>, frames: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         let _entered = self.gate.enter()?;
         self.with(name.into(), |staged| {
-            Ok(frames.iter().filter(|digest| !staged.frames.contains_key(*digest)).copied().collect())
+            Ok(frames.iter().filter(|digest| staged.find(**digest).is_none()).copied().collect())
         })
     }
 
@@ -233,7 +241,7 @@ impl Staging {
         (digest, len): (Digest, u32),
         bytes: &[u8],
     ) -> Result<Put, StoreError> {
-        if staged.frames.contains_key(&digest) {
+        if staged.find(digest).is_some() {
             return Ok(Put::Present);
         }
         self.room_for(name, staged, len)?;
@@ -251,7 +259,7 @@ impl Staging {
         // Only now: after an error above the same place is written again.
         staged.end += u64::from(len);
         staged.index_end += 44;
-        staged.frames.insert(digest, Placed { offset, len });
+        staged.frames.insert(digest, Frame { placed: Placed { offset, len }, seen: true });
         failpoints::hit("staging.frame.stored").map_err(failed())?;
         Ok(Put::Stored)
     }
@@ -299,7 +307,7 @@ impl Staging {
         whole: &Whole<'_>,
     ) -> Result<Option<Finished>, StoreError> {
         let staged = self.opened(name, slot)?;
-        let Some(places) = whole.places(|digest| staged.frames.get(&digest).copied()) else { return Ok(None) };
+        let Some(places) = whole.places(|digest| staged.find(digest)) else { return Ok(None) };
         let used: u64 = places.iter().map(|placed| u64::from(placed.len)).sum();
         let in_place = used + name.preface_len() == staged.end && whole.lies_well(name, &places);
         let path = if in_place { self.path(name, "zdi") } else { self.path(name, "copy") };
@@ -328,12 +336,8 @@ impl Staging {
         let (digest, bytes) = match read.and_then(|()| digest_of(&path)) {
             Ok((digest, bytes)) if whole.expected().is_none_or(|expected| expected == digest) => (digest, bytes),
             other => {
-                // Every frame is read back before it counts again: if one was damaged, that one is lacking. Now, where
-                // nobody who offers waits for it; if it cannot be, then.
+                // Every frame is read back before it counts again: if one was damaged, that one is lacking.
                 *slot = None;
-                if let Err(error) = self.opened(name, slot) {
-                    tracing::warn!(%name, "what arrived cannot be read back: {error}");
-                }
                 if !in_place {
                     remove_if_there(&path)?;
                 }
@@ -420,7 +424,7 @@ impl Staging {
     }
 
     /// Holds the slot of one thing while something is done with its files. Others wait for what is done with the same
-    /// only: reading back what is there after a restart takes as long as it is large.
+    /// only: putting it together takes as long as it is large.
     fn with_slot<T>(
         &self,
         name: Arrival,
@@ -487,9 +491,11 @@ impl Staged {
             index_end: 0,
             spoiled: false,
         };
+        let bytes = staged.data.metadata()?.len();
         for record in records.as_chunks::<INDEX_RECORD>().0 {
-            let Some((digest, placed)) = staged.read_back(record) else { break };
-            staged.frames.insert(digest, placed);
+            let Some((digest, placed)) = staged.next(record, bytes) else { break };
+            // What came again, because it was damaged, lies further on.
+            staged.frames.insert(digest, Frame { placed, seen: false });
             staged.end = placed.offset + u64::from(placed.len);
             staged.index_end += 44;
         }
@@ -500,16 +506,33 @@ impl Staged {
         Ok(staged)
     }
 
-    /// Returns a frame of the index if it directly follows the one before and its bytes have its digest.
-    fn read_back(&self, record: &[u8; INDEX_RECORD]) -> Option<(Digest, Placed)> {
+    /// Returns a frame of the index if it directly follows the one before, in a file of so many bytes.
+    fn next(&self, record: &[u8; INDEX_RECORD], bytes: u64) -> Option<(Digest, Placed)> {
         let (digest, rest) = record.split_first_chunk::<32>()?;
         let (offset, len) = rest.split_first_chunk::<8>()?;
         let placed = Placed { offset: u64::from_le_bytes(*offset), len: u32::from_le_bytes(len.try_into().ok()?) };
-        let plausible = placed.offset == self.end && (1..=MAX_FRAME_STORED_BYTES).contains(&placed.len);
-        let mut bytes = vec![0; plausible.then(|| usize::try_from(placed.len).ok())??];
-        self.data.read_exact_at(&mut bytes, placed.offset).ok()?;
-        let digest = Digest::from_bytes(*digest);
-        (Digest::of(&bytes) == digest).then_some((digest, placed))
+        let plausible = placed.offset == self.end
+            && (1..=MAX_FRAME_STORED_BYTES).contains(&placed.len)
+            && bytes.checked_sub(placed.offset)? >= u64::from(placed.len);
+        plausible.then_some((Digest::from_bytes(*digest), placed))
+    }
+
+    /// Returns where a frame lies, if its bytes are there: one that only the index knows is read back first, and lacking
+    /// from then on if they are not.
+    fn find(&mut self, digest: Digest) -> Option<Placed> {
+        let Frame { placed, seen } = *self.frames.get(&digest)?;
+        if seen || self.reads_back(digest, placed) {
+            self.frames.insert(digest, Frame { placed, seen: true });
+            return Some(placed);
+        }
+        self.frames.remove(&digest);
+        None
+    }
+
+    fn reads_back(&self, digest: Digest, placed: Placed) -> bool {
+        let Ok(len) = usize::try_from(placed.len) else { return false };
+        let mut bytes = vec![0; len];
+        self.data.read_exact_at(&mut bytes, placed.offset).is_ok() && Digest::of(&bytes) == digest
     }
 }
 
@@ -552,6 +575,25 @@ mod tests {
     fn open(state: &Path) -> Staging {
         let gate = Gate::raise(state, Standing::default()).unwrap();
         Staging::open(state, Arc::new(Room::of(state)), gate).unwrap()
+    }
+
+    #[test]
+    fn after_a_restart_only_what_is_asked_for_is_read_back() {
+        let state = tempfile::tempdir().unwrap();
+        let pieces: Vec<_> = (0..9_u8).map(|n| vec![n; 4096]).collect();
+        let digests: Vec<_> = pieces.iter().map(|piece| Digest::of(piece)).collect();
+        let object = Digest::of(&pieces.concat());
+        let staging = open(state.path());
+        for (digest, piece) in digests.iter().zip(&pieces) {
+            staging.put_frame(object, *digest, piece).unwrap();
+        }
+        let staging = open(state.path());
+        let seen = || staging.with(object.into(), |staged| Ok(staged.frames.values().filter(|it| it.seen).count()));
+        assert_eq!(seen().unwrap(), 0);
+        assert_eq!(staging.lacking(object, &digests[3..5]).unwrap(), []);
+        assert_eq!(staging.put_frame(object, digests[8], &pieces[8]).unwrap(), Put::Present);
+        assert_eq!(seen().unwrap(), 3);
+        assert!(staging.finish_object(object, &digests).unwrap().is_some());
     }
 
     #[test]

@@ -115,9 +115,14 @@ fn a_frame_that_is_damaged_on_the_medium_is_lacking_after_a_restart() {
     fs::write(&data, bytes).unwrap();
     let digests: Vec<_> = upload.frames.iter().map(|(digest, _)| *digest).collect();
     let again = open_staging(state.path());
-    assert_eq!(again.lacking(capture, &digests).unwrap(), digests, "from the damaged one on");
+    assert_eq!(again.finish(capture, &upload.contents).unwrap(), None, "also when nobody asked for it before");
+    assert_eq!(again.lacking(capture, &digests).unwrap(), digests[..1], "and the others are there");
     put_all(&again, capture, &upload);
-    assert!(again.finish(capture, &upload.contents).unwrap().is_some());
+    // What came again is found, and not what lies before it.
+    let again = open_staging(state.path());
+    assert_eq!(again.lacking(capture, &digests).unwrap(), []);
+    let finished = again.finish(capture, &upload.contents).unwrap().unwrap();
+    assert_eq!(Container::open(fs::read(&finished.path).unwrap()).unwrap().contents(), &upload.contents);
 }
 
 fn put_pieces(staging: &Staging, object: Digest, pieces: &[&[u8]]) {

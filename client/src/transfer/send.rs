@@ -7,7 +7,6 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use boss_api::agent::MAX_OFFER;
 use boss_api::user::MAX_PIECE;
 use sha2::{Digest as _, Sha256};
 use sigs::{ByteLen, Digest};
@@ -20,6 +19,8 @@ use super::recover::Action;
 use super::run::{Attempt, failed};
 use super::state::{Item, Sealed};
 
+/// How many pieces are offered at once. boss may have to read them back before it answers.
+const OFFER: usize = 256;
 /// How often everything is offered. More than once only if boss lost what it had said that it has.
 const ROUNDS: u32 = 3;
 
@@ -78,8 +79,8 @@ impl Attempt<'_> {
             if line.begin(found.object, size, &self.stop)? {
                 return Ok(());
             }
-            for (batch, offered) in (0_u64..).zip(found.pieces.chunks(MAX_OFFER)) {
-                let first = batch.saturating_mul(u64::try_from(MAX_OFFER).unwrap_or(u64::MAX));
+            for (batch, offered) in (0_u64..).zip(found.pieces.chunks(OFFER)) {
+                let first = batch.saturating_mul(u64::try_from(OFFER).unwrap_or(u64::MAX));
                 let mut lacking: HashSet<_> = line.lacking(found.object, offered, &self.stop)?.into_iter().collect();
                 for (number, piece) in (first..).zip(offered) {
                     if lacking.remove(piece) {
