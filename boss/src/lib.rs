@@ -1,7 +1,7 @@
 //! boss: tracks what every disk was loaded from, saves experiments when they swap out and puts them back.
 //!
 //! - [`config`], [`app`], [`error`], [`clock`]: what everything needs
-//! - [`auth`], [`user_api`], [`pages`], [`router`]: people, on the user listener; [`standstill`]: who takes nothing is hung up on
+//! - [`auth`], [`user_api`], [`pages`], [`router`]: people, on the user listener; [`standstill`]: who stands still is hung up on
 //! - [`agent_api`]: agents, on a listener of their own
 //! - [`swap`]: what people may ask for; [`reconcile`]: the loop that makes it so
 //! - [`store`]: images and swap state on disk; [`power`]: machines on and off

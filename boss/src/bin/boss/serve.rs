@@ -11,7 +11,7 @@ use boss::clock::{Clock as _, SystemClock};
 use boss::config::Config;
 use boss::power::{Limited, Power, ProcessDriver};
 use boss::sealing::BossKeys;
-use boss::standstill::UnlessStalled;
+use boss::standstill::{AGENT_SILENCE, PEOPLE_SILENCE, STALL, UnlessStalled};
 use boss::store::{LocalStore, Staging, StateLock};
 use boss::takeover::{Rule, take_over};
 use boss::{agent_api, keeping, reconcile, router};
@@ -58,8 +58,10 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!(?look, "the database was put back: what no row refers to is kept");
     }
     let (stop, stopping) = watch::channel(false);
-    let user_server =
-        axum::serve(UnlessStalled(users), router::build(app.clone())).with_graceful_shutdown(told(stopping.clone()));
+    let users = UnlessStalled { listener: users, takes_within: STALL, silence: PEOPLE_SILENCE };
+    // What an agent fetches goes to its disk, which may be slow.
+    let agents = UnlessStalled { listener: agents, takes_within: AGENT_SILENCE, silence: AGENT_SILENCE };
+    let user_server = axum::serve(users, router::build(app.clone())).with_graceful_shutdown(told(stopping.clone()));
     let agent_server =
         axum::serve(agents, agent_api::router(app.clone())).with_graceful_shutdown(told(stopping.clone()));
     let reconciler = tokio::spawn(reconcile::run(app.clone(), stopping));
