@@ -25,7 +25,7 @@ use throttle::Throttle;
 use tokio::sync::Semaphore;
 
 use crate::user_api::downloads::Downloads;
-use crate::user_api::uploads::{AT_ONCE, READINGS};
+use crate::user_api::uploads::{AT_ONCE, LISTS, READINGS};
 
 /// What handlers on the user listener share.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub struct Site {
     pub uploads: Arc<Semaphore>,
     /// Turns to put an object together, and to read one back.
     pub readings: Arc<Semaphore>,
+    /// Turns to send the list of the pieces of an object.
+    pub lists: Arc<Semaphore>,
     /// Turns to have an object sent.
     pub downloads: Arc<Downloads>,
 }
@@ -55,6 +57,7 @@ impl Site {
             throttle: Arc::new(Throttle::new()),
             uploads: Arc::new(Semaphore::new(AT_ONCE)),
             readings: Arc::new(Semaphore::new(READINGS)),
+            lists: Arc::new(Semaphore::new(LISTS)),
             downloads: Arc::default(),
             app,
         }

@@ -2,6 +2,7 @@
 
 mod arrival;
 mod gate;
+mod incarnation;
 mod local;
 mod lock;
 mod room;
@@ -22,6 +23,7 @@ use crate::error::AppError;
 
 pub use arrival::{Arrival, NoArrival};
 pub use gate::Gate;
+pub use incarnation::Incarnation;
 pub(crate) use local::blocking;
 pub use local::{LocalStore, make_private_dir};
 pub use lock::StateLock;
@@ -39,7 +41,7 @@ pub type ByteStream = Pin<Box<dyn AsyncRead + Send>>;
 pub enum Put {
     /// It is stored now, durably.
     Stored,
-    /// It was there, and was read back.
+    /// It was there and was read back, or another stored it meanwhile.
     Present,
 }
 
@@ -60,7 +62,8 @@ pub trait ImageStore: Send + Sync + std::fmt::Debug {
 
     /// Takes over a finished file of this machine, already flushed, as the object `digest`, unless that is there and
     /// whole: what is damaged, or cannot be read, is set aside and makes way.
-    /// The caller computed the digest from the file. The file is gone afterwards.
+    /// The caller computed the digest from the file. The file is gone afterwards; [`StoreError::Missing`] says that it was
+    /// before, and that the object is not there either.
     fn put_file<'a>(&'a self, digest: Digest, file: &'a Path) -> StoreFuture<'a, Put>;
 
     /// Returns the bytes of an object, or of a range of it.
@@ -76,9 +79,12 @@ pub trait ImageStore: Send + Sync + std::fmt::Debug {
     /// Returns all objects.
     fn list(&self) -> StoreFuture<'_, Vec<StoredObject>>;
 
-    /// Takes an object that is damaged out of the store without destroying what is left of it; that it was not there is
-    /// no error.
-    fn set_aside(&self, digest: Digest) -> StoreFuture<'_, ()>;
+    /// Returns which file an object is, if it is there: to be asked before it is read.
+    fn incarnation(&self, digest: Digest) -> StoreFuture<'_, Option<Incarnation>>;
+
+    /// Takes an object that is damaged out of the store without destroying what is left of it; that it was not there, or
+    /// is another file by now, is no error.
+    fn set_aside(&self, digest: Digest, damaged: Incarnation) -> StoreFuture<'_, ()>;
 
     /// Removes an object; that it was not there is no error.
     fn delete(&self, digest: Digest) -> StoreFuture<'_, ()>;

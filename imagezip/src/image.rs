@@ -3,7 +3,8 @@
 //! [`Chain<Unverified>`] knows that the files are images and fit together by root. [`Chain<Verified>`] has also parsed
 //! every map and found every block a map refers to. Its frames were digested, too, all of them ([`Chain::verify`]), or
 //! are when they are read ([`Chain::verify_maps`]): what is left to fail is the medium, and frames whose maker wrote
-//! nonsense under a correct digest. Restore takes nothing else, and digests the frames it needs before it writes.
+//! nonsense under a correct digest. Restore takes nothing else; it digests the frames it needs before it writes, or where
+//! there is nothing to lose proves them by the root of what it reads back.
 
 use std::io;
 use std::num::NonZeroUsize;

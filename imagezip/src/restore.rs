@@ -2,8 +2,8 @@
 //!
 //! The order, each step complete before the next:
 //! 1. everything that can be refused is refused: the image is checked and its ends are read, a fresh file gets its room;
-//!    the target is untouched. A fresh file has nothing to lose, so frames are checked when they are read, while others
-//!    are written; when one is damaged the file becomes one hole again;
+//!    the target is untouched. A fresh file has nothing to lose, so there the root of step 4 is what proves the frames;
+//!    when that finds one damaged the file becomes one hole again;
 //! 2. the used blocks of the first and the last MiB become zeros, durably: no partition table, no boot loader;
 //! 3. FREE blocks as the caller wants; then the body, every block at most once, several threads in disk order; durably;
 //! 4. the body is read back past the page cache and hashed; together with what the first and the last MiB will hold it

@@ -21,7 +21,7 @@ use super::AgentIdentity;
 use crate::app::App;
 use crate::error::AppError;
 use crate::keeping;
-use crate::store::{Put, blocking};
+use crate::store::{Finished, Put, StoreError, blocking};
 use crate::user_api::body::{Body, Segments};
 
 fn stale() -> AppError {
@@ -222,8 +222,7 @@ pub(super) async fn finish(
         app.changed.notify_waiters();
         return Err(stale());
     }
-    let staging = Arc::clone(&app.staging);
-    let Some(finished) = blocking(move || staging.finish(id, &contents)).await? else {
+    let Some(finished) = stored(&app, id, contents).await? else {
         // Frames that were acknowledged are gone: boss's machine crashed, or a flush failed. Only another attempt brings
         // them again.
         let reason = "boss lost frames it had received: its machine crashed, or its disk failed".to_owned();
@@ -234,7 +233,6 @@ pub(super) async fn finish(
         app.changed.notify_waiters();
         return Err(stale());
     };
-    app.staging.hand_over(&*app.store, &finished).await?;
     let received = Received {
         zdi: finished.digest,
         zdi_bytes: finished.bytes,
@@ -252,6 +250,22 @@ pub(super) async fn finish(
     failpoints::hit("capture.received.committed").map_err(AppError::internal)?;
     app.changed.notify_waiters();
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes what arrived an object of the store, or returns nothing when frames are missing.
+async fn stored(app: &App, id: CaptureId, contents: Contents) -> Result<Option<Finished>, AppError> {
+    let staging = Arc::clone(&app.staging);
+    let Some(finished) = blocking(move || staging.finish(id, &contents)).await? else { return Ok(None) };
+    match app.staging.hand_over(&*app.store, &finished).await {
+        Ok(()) => Ok(Some(finished)),
+        // It was made before, and set aside since: only the note of it is here.
+        Err(StoreError::Missing(_)) => {
+            let staging = Arc::clone(&app.staging);
+            blocking(move || staging.discard(id)).await?;
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Checks that an image is one of this disk, against the base that was ordered.

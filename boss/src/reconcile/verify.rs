@@ -6,10 +6,11 @@ use std::sync::Arc;
 use boss_api::agent::FailureClass;
 use boss_api::ids::CaptureId;
 use boss_db::captures::{self, Capture};
-use boss_db::{images, nodes};
+use boss_db::{DbError, images, nodes};
 use boss_model::capture::{CaptureEvent, CaptureStep};
 use boss_verify::VerifyError;
 use sigs::{Digest, ReadAt, Root, Signature, SignatureError};
+use tokio::runtime::Handle;
 
 use crate::app::App;
 use crate::error::AppError;
@@ -93,11 +94,14 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
         }
         Verdict::Refuted(reason) => {
             tracing::error!(capture = %id, "verification failed: {reason}");
+            let seen = app.store.incarnation(zdi).await?;
             let (class, more) = match is_whole(&*app.store, zdi).await {
                 Ok(true) => (FailureClass::Corruption, String::new()),
                 // Bytes that are not their name would be taken for stored by the next attempt.
                 Ok(false) => {
-                    app.store.set_aside(zdi).await?;
+                    if let Some(damaged) = seen {
+                        app.store.set_aside(zdi, damaged).await?;
+                    }
                     (FailureClass::Corruption, String::new())
                 }
                 // Perhaps it is whole, and another capture rests on it, too: it stays where it is.
@@ -115,10 +119,19 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
     }
     app.changed.notify_waiters();
     // Only now: before, a restart would have needed what arrived. Nobody waits for it: in a store that stands still it
-    // takes as long as that, and if it comes to nothing the next tidying does it.
-    let staging = Arc::clone(&app.staging);
+    // takes as long as that. What then belongs to another attempt stays, and what stays is in nobody's way.
+    let (app, attempt) = (app.clone(), capture.attempt);
     tokio::spawn(async move {
-        if let Err(error) = keeping::in_staging(&staging, move |staging| staging.discard(id)).await {
+        let (pool, runtime) = (app.pool.clone(), Handle::current());
+        let still = move || {
+            runtime.block_on(async {
+                let mut conn = pool.acquire().await?;
+                let now = captures::get(&mut conn, id).await?;
+                Ok::<_, DbError>(now.is_some_and(|now| now.attempt == attempt))
+            })
+        };
+        let discarded = keeping::in_staging(&app.staging, move |staging| staging.discard_if(id, still));
+        if let Err(error) = discarded.await {
             tracing::warn!(capture = %id, "what arrived is not removed yet: {error}");
         }
     });

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Advice, CWD, RenameFlags};
 use sha2::{Digest as _, Sha256};
@@ -16,7 +16,8 @@ use sigs::{ByteLen, ByteOffset, ByteRange, Digest, FileSource, ReadAt};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::gate::Entered;
-use super::{ByteStream, Gate, ImageStore, Put, Room, StoreError, StoreFuture, StoredObject, is_whole};
+use super::whole::digest_on_medium;
+use super::{ByteStream, Gate, ImageStore, Incarnation, Put, Room, StoreError, StoreFuture, StoredObject, is_whole};
 
 /// How much is read and hashed at a time while bytes arrive.
 const COPY_BYTES: usize = 256 << 10;
@@ -30,6 +31,8 @@ pub struct LocalStore {
     partial: PathBuf,
     aside: PathBuf,
     room: Arc<Room>,
+    /// Held while an object gets or loses its name, so that what was looked at before is still so.
+    naming: Arc<Mutex<()>>,
     /// Nothing: opened to be looked at.
     gate: Option<Arc<Gate>>,
 }
@@ -47,7 +50,14 @@ impl LocalStore {
     pub fn of(state: &Path) -> Self {
         let folder = |name| state.join("store").join(name);
         let room = Arc::new(Room::of(&state.join("store")));
-        Self { objects: folder("objects"), partial: folder("partial"), aside: folder(ASIDE), room, gate: None }
+        Self {
+            objects: folder("objects"),
+            partial: folder("partial"),
+            aside: folder(ASIDE),
+            room,
+            naming: Arc::default(),
+            gate: None,
+        }
     }
 
     /// Opens the store for the boss that may pass its gate, and clears away what a killed boss had not finished.
@@ -117,47 +127,77 @@ impl LocalStore {
         file.sync_all().await.map_err(failed())?;
         failpoints::hit("store.receive.flushed").map_err(failed())?;
         drop(file);
-        self.take_over(digest, &partial.path).await
+        // What is cached is what was sent; what counts is what the medium has.
+        let path = partial.path.clone();
+        let (found, _) = blocking(move || digest_on_medium(&path).map_err(StoreError::io("read", &path))).await?;
+        if found != digest {
+            return Err(StoreError::WrongDigest { expected: digest, found });
+        }
+        self.take_over(digest, partial.path.clone(), partial).await
     }
 
     /// Makes a flushed file the object, unless that is there and whole. Only with the file at hand does what is there
     /// make way: also a damaged object may have parts that somebody needs.
-    async fn take_over(&self, digest: Digest, file: &Path) -> Result<Put, StoreError> {
-        if self.head(digest).await?.is_some() {
-            match is_whole(self, digest).await {
-                // Whoever removed it, or set it aside, did so since.
-                Ok(true) | Err(StoreError::Missing(_)) => {}
-                damaged => {
-                    let why = damaged.map_or_else(|error| error.to_string(), |_| "it is another content".to_owned());
-                    tracing::warn!(%digest, "an object is damaged: it is set aside, and what arrived takes its place: {why}");
-                    self.set_aside(digest).await?;
-                }
-            }
-        }
-        let (store, file) = (self.clone(), file.to_path_buf());
-        blocking(move || store.publish(digest, &file)).await
+    async fn take_over(&self, digest: Digest, file: PathBuf, owner: impl Send + 'static) -> Result<Put, StoreError> {
+        let damaged = self.damaged(digest).await?;
+        let store = self.clone();
+        // All at once, and to its end also when nobody waits for it any more: so the file stays as long.
+        let publish = move || {
+            let put = store.publish(digest, &file, damaged);
+            drop(owner);
+            put
+        };
+        blocking(publish).await
     }
 
-    /// Gives a flushed file its final name.
-    fn publish(&self, digest: Digest, file: &Path) -> Result<Put, StoreError> {
-        let _entered = self.enter()?;
+    /// Reads an object back, if it is there, and returns which file it is if that is damaged.
+    async fn damaged(&self, digest: Digest) -> Result<Option<Incarnation>, StoreError> {
+        let Some(seen) = self.incarnation(digest).await? else { return Ok(None) };
+        let why = match is_whole(self, digest).await {
+            // Whoever removed it, or set it aside, did so since.
+            Ok(true) | Err(StoreError::Missing(_)) => return Ok(None),
+            Ok(false) => "it is another content".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(%digest, "an object is damaged: it is set aside, and what arrived takes its place: {why}");
+        Ok(Some(seen))
+    }
+
+    fn naming(&self) -> impl Drop + use<'_> {
+        self.naming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a flushed file its final name. What has it already stays, unless it is what was found damaged.
+    fn publish(&self, digest: Digest, file: &Path, damaged: Option<Incarnation>) -> Result<Put, StoreError> {
+        let (_entered, _naming) = (self.enter()?, self.naming());
         let object = self.object(digest);
         let folder = object.parent().unwrap_or(&self.objects);
         make_private_dir(folder).map_err(StoreError::io("make the directory", folder))?;
         // Always: another writer may have made the folder and died before it was durable.
         sync_dir(&self.objects)?;
         failpoints::hit("store.publish.before-rename").map_err(StoreError::io("name", &object))?;
-        let put = match rustix::fs::renameat_with(CWD, file, CWD, &object, RenameFlags::NOREPLACE) {
+        let there = Incarnation::of(&object)?;
+        // At no moment is there no object.
+        let exchange = damaged.is_some() && damaged == there;
+        let how = if exchange { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+        let put = match rustix::fs::renameat_with(CWD, file, CWD, &object, how) {
             Ok(()) => Put::Stored,
             Err(rustix::io::Errno::EXIST) => {
                 fs::remove_file(file).map_err(StoreError::io("remove", file))?;
                 Put::Present
             }
+            // Who was given the same file made it the object.
+            Err(rustix::io::Errno::NOENT) if there.is_some() && !exchange => Put::Present,
+            Err(rustix::io::Errno::NOENT) => return Err(StoreError::Missing(digest)),
             Err(error) => return Err(StoreError::io("name", &object)(error.into())),
         };
         failpoints::hit("store.publish.renamed").map_err(StoreError::io("flush", folder))?;
         sync_dir(folder)?;
         failpoints::hit("store.publish.durable").map_err(StoreError::io("flush", folder))?;
+        if exchange {
+            // It has the name of what arrived.
+            set_aside_as(file, &self.aside, &digest.to_string())?;
+        }
         Ok(put)
     }
 
@@ -197,7 +237,7 @@ impl ImageStore for LocalStore {
     }
 
     fn put_file<'a>(&'a self, digest: Digest, file: &'a Path) -> StoreFuture<'a, Put> {
-        Box::pin(self.take_over(digest, file))
+        Box::pin(self.take_over(digest, file.to_path_buf(), ()))
     }
 
     fn get(&self, digest: Digest, range: Option<ByteRange>) -> StoreFuture<'_, (ByteLen, ByteStream)> {
@@ -236,18 +276,24 @@ impl ImageStore for LocalStore {
         Box::pin(blocking(move || store.all()))
     }
 
-    fn set_aside(&self, digest: Digest) -> StoreFuture<'_, ()> {
+    fn incarnation(&self, digest: Digest) -> StoreFuture<'_, Option<Incarnation>> {
+        let store = self.clone();
+        Box::pin(blocking(move || Incarnation::of(&store.object(digest))))
+    }
+
+    fn set_aside(&self, digest: Digest, damaged: Incarnation) -> StoreFuture<'_, ()> {
         let store = self.clone();
         Box::pin(blocking(move || {
-            let _entered = store.enter()?;
-            set_aside(&store.object(digest), &store.aside)
+            let (_entered, _naming, object) = (store.enter()?, store.naming(), store.object(digest));
+            let still = Incarnation::of(&object)? == Some(damaged);
+            if still { set_aside(&object, &store.aside) } else { Ok(()) }
         }))
     }
 
     fn delete(&self, digest: Digest) -> StoreFuture<'_, ()> {
         let store = self.clone();
         Box::pin(blocking(move || {
-            let _entered = store.enter()?;
+            let (_entered, _naming) = (store.enter()?, store.naming());
             let path = store.object(digest);
             match fs::remove_file(&path) {
                 Ok(()) => sync_dir(path.parent().unwrap_or(&store.objects)),
@@ -295,6 +341,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// Moves a file to the folder of what is set aside, durably, under a name that is free there.
 pub(super) fn set_aside(file: &Path, aside: &Path) -> Result<(), StoreError> {
     let name = file.file_name().map_or_else(|| "unnamed".into(), |name| name.to_string_lossy());
+    set_aside_as(file, aside, &name)
+}
+
+fn set_aside_as(file: &Path, aside: &Path, name: &str) -> Result<(), StoreError> {
     let to = aside.join(format!("{name}.{}", uuid::Uuid::now_v7()));
     make_private_dir(aside).map_err(StoreError::io("make the directory", aside))?;
     match fs::rename(file, &to) {
@@ -379,14 +429,47 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let store = open(state.path());
         let digest = Digest::of(b"hello");
-        store.set_aside(digest).await.unwrap();
+        let mut before = None;
         for _ in 0..2 {
             assert_eq!(store.put_if_absent(digest, LIMIT, stream(b"hello")).await.unwrap(), Put::Stored);
-            store.set_aside(digest).await.unwrap();
+            if let Some(before) = before {
+                store.set_aside(digest, before).await.unwrap();
+                assert!(store.head(digest).await.unwrap().is_some(), "this one was not found damaged");
+            }
+            let seen = store.incarnation(digest).await.unwrap().unwrap();
+            store.set_aside(digest, seen).await.unwrap();
+            store.set_aside(digest, seen).await.unwrap();
             assert_eq!(store.head(digest).await.unwrap(), None);
+            before = Some(seen);
         }
         let left: Vec<_> = fs::read_dir(state.path().join("store").join(ASIDE)).unwrap().collect();
         assert_eq!(left.len(), 2, "both are there to be looked at");
+    }
+
+    #[tokio::test]
+    async fn a_good_object_stays_whoever_found_it_damaged_before() {
+        let state = tempfile::tempdir().unwrap();
+        let store = open(state.path());
+        let digest = Digest::of(b"hello");
+        let object = store.path_of(digest).unwrap();
+        make_private_dir(object.parent().unwrap()).unwrap();
+        fs::write(&object, b"hellO").unwrap();
+        let found_by = [store.damaged(digest).await.unwrap(), store.damaged(digest).await.unwrap()];
+        assert!(found_by[0].is_some());
+        // Two who put together the same share the file that they made; a third has one of his own.
+        let (shared, own) = (state.path().join("shared"), state.path().join("own"));
+        fs::write(&shared, b"hello").unwrap();
+        fs::write(&own, b"hello").unwrap();
+        assert_eq!(store.publish(digest, &shared, found_by[0]).unwrap(), Put::Stored);
+        assert_eq!(store.publish(digest, &shared, found_by[1]).unwrap(), Put::Present);
+        assert_eq!(store.publish(digest, &own, found_by[1]).unwrap(), Put::Present);
+        assert_eq!(fs::read(&object).unwrap(), b"hello");
+        assert!(!shared.exists() && !own.exists());
+        let aside = fs::read_dir(state.path().join("store").join(ASIDE)).unwrap();
+        let aside: Vec<_> = aside.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
+        assert_eq!(aside, [b"hellO"]);
+        store.delete(digest).await.unwrap();
+        assert!(matches!(store.publish(digest, &shared, None), Err(StoreError::Missing(_))), "neither is there");
     }
 
     #[tokio::test]
@@ -427,7 +510,8 @@ mod tests {
         assert!(over(store.put_if_absent(late, LIMIT, stream(b"late")).await.err()));
         assert!(over(store.put_file(late, &ready).await.err()));
         assert!(over(store.delete(kept).await.err()));
-        assert!(over(store.set_aside(kept).await.err()));
+        let seen = store.incarnation(kept).await.unwrap().unwrap();
+        assert!(over(store.set_aside(kept, seen).await.err()));
         assert!(LocalStore::of(state.path()).delete(kept).await.is_err(), "who only looks changes nothing");
         assert_eq!(store.head(late).await.unwrap(), None);
         assert_eq!(store.head(kept).await.unwrap(), Some(ByteLen::new(5)), "and what there was can be read");

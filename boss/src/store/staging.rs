@@ -14,14 +14,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use rustix::fs::Advice;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use sigs::zdi::{Contents, MAX_FRAME_STORED_BYTES};
 use sigs::{ByteLen, ByteOffset, Digest};
 
 use super::arrival::{Arrival, Whole};
 use super::local::{ASIDE, make_private_dir, set_aside, sync_dir};
+use super::whole::digest_on_medium;
 use super::{Gate, ImageStore, Put, Room, StoreError};
 
 const INDEX_RECORD: usize = 44;
@@ -332,8 +331,8 @@ impl Staging {
             return Err(failed()(error));
         }
         // What is cached is what was sent; what counts is what the medium has.
-        let read = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).map_err(io::Error::from);
-        let (digest, bytes) = match read.and_then(|()| digest_of(&path)) {
+        drop(file);
+        let (digest, bytes) = match digest_on_medium(&path) {
             Ok((digest, bytes)) if whole.expected().is_none_or(|expected| expected == digest) => (digest, bytes),
             other => {
                 // Every frame is read back before it counts again: if one was damaged, that one is lacking.
@@ -385,7 +384,8 @@ impl Staging {
     /// Gives a finished file to the store. What is there already under its name, and is damaged, makes way for it.
     ///
     /// # Errors
-    /// When it can neither be taken over nor was before.
+    /// When it can neither be taken over nor was before; [`StoreError::Missing`] when neither it nor the object is there,
+    /// and all of it has to come anew.
     pub async fn hand_over(&self, store: &dyn ImageStore, finished: &Finished) -> Result<(), StoreError> {
         let (digest, path) = (finished.digest, &finished.path);
         let done = store.head(digest).await?.is_some() && !tokio::fs::try_exists(path).await.unwrap_or(true);
@@ -404,6 +404,23 @@ impl Staging {
     pub fn discard(&self, name: impl Into<Arrival>) -> Result<(), StoreError> {
         let (name, _entered) = (name.into(), self.gate.enter()?);
         self.with_slot(name, |slot| self.remove(name, slot))
+    }
+
+    /// The same if `still` says so, once nobody else works with it.
+    ///
+    /// # Errors
+    /// As [`Staging::discard`], and what `still` says.
+    pub(crate) fn discard_if<E: std::fmt::Display>(
+        &self,
+        name: impl Into<Arrival>,
+        still: impl FnOnce() -> Result<bool, E>,
+    ) -> Result<(), StoreError> {
+        let (name, _entered) = (name.into(), self.gate.enter()?);
+        self.with_slot(name, |slot| match still() {
+            Ok(true) => self.remove(name, slot),
+            Ok(false) => Ok(()),
+            Err(error) => Err(StoreError::Refused(format!("whether it may go is not known: {error}"))),
+        })
     }
 
     /// Removes what arrived. If that fails nothing of it counts until it was done after all.
@@ -491,12 +508,22 @@ impl Staged {
             index_end: 0,
             spoiled: false,
         };
-        let bytes = staged.data.metadata()?.len();
+        let (bytes, mut found) = (staged.data.metadata()?.len(), Vec::new());
         for record in records.as_chunks::<INDEX_RECORD>().0 {
             let Some((digest, placed)) = staged.next(record, bytes) else { break };
+            found.push((digest, placed));
+            staged.end = placed.offset + u64::from(placed.len);
+        }
+        // Room is given ahead, so the file may be long enough for what a crash kept from it: that is all at its end.
+        while let Some((digest, placed)) = found.last()
+            && !staged.reads_back(*digest, *placed)
+        {
+            staged.end = placed.offset;
+            found.pop();
+        }
+        for (digest, placed) in found {
             // What came again, because it was damaged, lies further on.
             staged.frames.insert(digest, Frame { placed, seen: false });
-            staged.end = placed.offset + u64::from(placed.len);
             staged.index_end += 44;
         }
         // What follows was torn, or is the tail of an image that was never taken over.
@@ -553,19 +580,6 @@ fn copy_used(from: &File, name: Arrival, places: &[Placed], whole: &Whole<'_>, p
     file.into_inner().map_err(io::IntoInnerError::into_error)
 }
 
-fn digest_of(path: &Path) -> io::Result<(Digest, ByteLen)> {
-    let mut file = File::open(path)?;
-    let (mut hash, mut total, mut buf) = (Sha256::new(), 0_u64, vec![0; 1 << 20]);
-    loop {
-        let n = file.read(&mut buf)?;
-        if n == 0 {
-            return Ok((Digest::from_bytes(hash.finalize().into()), ByteLen::new(total)));
-        }
-        hash.update(&buf[..n]);
-        total += ByteLen::of(&buf[..n]).get();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use boss_model::term::Standing;
@@ -594,6 +608,58 @@ mod tests {
         assert_eq!(staging.put_frame(object, digests[8], &pieces[8]).unwrap(), Put::Present);
         assert_eq!(seen().unwrap(), 3);
         assert!(staging.finish_object(object, &digests).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_a_crash_kept_from_the_end_leaves_no_gap() {
+        let state = tempfile::tempdir().unwrap();
+        let pieces: Vec<_> = (0..5_u8).map(|n| vec![n + 1; 4096]).collect();
+        let digests: Vec<_> = pieces.iter().map(|piece| Digest::of(piece)).collect();
+        let object = Digest::of(&pieces.concat());
+        let staging = open(state.path());
+        for (digest, piece) in digests.iter().zip(&pieces) {
+            staging.put_frame(object, *digest, piece).unwrap();
+        }
+        let (name, data) = (Arrival::Object(object), staging.path(object.into(), "zdi"));
+        drop(staging);
+        // As after a crash of the machine: the file has its length, and the index its records.
+        let file = File::options().write(true).open(&data).unwrap();
+        file.write_all_at(&[0; 4096 + 1], name.preface_len() + 4 * 4096 - 1).unwrap();
+        let staging = open(state.path());
+        assert_eq!(staging.lacking(object, &digests).unwrap(), digests[3..]);
+        assert_eq!(fs::metadata(&data).unwrap().len(), name.preface_len() + 3 * 4096);
+        for (digest, piece) in digests.iter().zip(&pieces).skip(3) {
+            staging.put_frame(object, *digest, piece).unwrap();
+        }
+        let finished = staging.finish_object(object, &digests).unwrap().unwrap();
+        assert_eq!(fs::read(finished.path).unwrap(), pieces.concat());
+    }
+
+    #[test]
+    fn what_belongs_to_somebody_else_by_now_is_not_discarded() {
+        let state = tempfile::tempdir().unwrap();
+        let (staging, bytes) = (open(state.path()), b"a piece");
+        let (object, piece) = (Digest::of(b"never whole"), Digest::of(bytes));
+        staging.put_frame(object, piece, bytes).unwrap();
+        staging.discard_if(object, || Ok::<_, StoreError>(false)).unwrap();
+        let unknown = staging.discard_if(object, || Err(StoreError::Missing(object)));
+        assert!(unknown.is_err());
+        assert_eq!(staging.lacking(object, &[piece]).unwrap(), []);
+        staging.discard_if(object, || Ok::<_, StoreError>(true)).unwrap();
+        assert!(staging.names().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_neither_here_nor_in_the_store_has_to_come_anew() {
+        let state = tempfile::tempdir().unwrap();
+        let gate = Gate::raise(state.path(), Standing::default()).unwrap();
+        let store = super::super::LocalStore::open(state.path(), gate).unwrap();
+        let (staging, bytes) = (open(state.path()), b"all of it");
+        let object = Digest::of(bytes);
+        staging.put_frame(object, object, bytes).unwrap();
+        let finished = staging.finish_object(object, &[object]).unwrap().unwrap();
+        fs::remove_file(&finished.path).unwrap();
+        assert!(matches!(staging.hand_over(&store, &finished).await, Err(StoreError::Missing(_))));
     }
 
     #[test]

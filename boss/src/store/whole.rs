@@ -1,8 +1,13 @@
 //! Whether an object is what its name says.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::fs::Advice;
 use sha2::{Digest as _, Sha256};
 use sigs::{ByteLen, ByteOffset, Digest, ReadAt};
 
@@ -22,18 +27,40 @@ const PIECE: ByteLen = ByteLen::new(1 << 20);
 pub(crate) async fn is_whole(store: &dyn ImageStore, digest: Digest) -> Result<bool, StoreError> {
     let path = store.path_of(digest).unwrap_or_else(|| digest.to_string().into());
     let (steps, failed) = (Steps::default(), StoreError::io("read", &path));
+    let wanted = Wanted::default();
+    let still = Arc::clone(&wanted.0);
     let reading = async {
         let source = steps.counted(store.open(digest, true).await?);
-        blocking(move || digest_of(&*source).map_err(StoreError::io("read", &path))).await
+        blocking(move || digest_of(&*source, &still).map_err(StoreError::io("read", &path))).await
     };
     let found = steps.unless_still(STALL, reading).await;
     found.unwrap_or_else(|| Err(failed(io::ErrorKind::TimedOut.into()))).map(|found| found == digest)
 }
 
-fn digest_of(source: &dyn ReadAt) -> io::Result<Digest> {
+/// Says until when it goes that somebody waits for what is read.
+#[derive(Debug)]
+struct Wanted(Arc<AtomicBool>);
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Computes the digest of all there is, while `wanted` says so.
+fn digest_of(source: &dyn ReadAt, wanted: &AtomicBool) -> io::Result<Digest> {
     let (mut hash, mut buf, end) = (Sha256::new(), Vec::new(), source.len().get());
     let mut at = 0;
     while at < end {
+        if !wanted.load(Ordering::Relaxed) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "nobody waits for it any more"));
+        }
         let len = PIECE.get().min(end - at);
         buf.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
         source.read_exact_at(&mut buf, ByteOffset::new(at))?;
@@ -43,12 +70,27 @@ fn digest_of(source: &dyn ReadAt) -> io::Result<Digest> {
     Ok(Digest::from_bytes(hash.finalize().into()))
 }
 
+/// Computes the digest of a file that was flushed, from the medium, and returns how long it is.
+pub(super) fn digest_on_medium(path: &Path) -> io::Result<(Digest, ByteLen)> {
+    let mut file = File::open(path)?;
+    // The pages are clean; so they really go.
+    rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+    let (mut hash, mut total, mut buf) = (Sha256::new(), 0_u64, vec![0; 1 << 20]);
+    loop {
+        let n = file.read(&mut buf)?;
+        if n == 0 {
+            return Ok((Digest::from_bytes(hash.finalize().into()), ByteLen::new(total)));
+        }
+        hash.update(&buf[..n]);
+        total += ByteLen::of(&buf[..n]).get();
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
-    use std::sync::Arc;
+    use std::path::PathBuf;
 
-    use super::super::{ByteStream, Put, StoreFuture, StoredObject};
+    use super::super::{ByteStream, Incarnation, Put, StoreFuture, StoredObject};
     use super::*;
 
     /// Has one object: what is cached of it, and what the medium has.
@@ -79,7 +121,10 @@ mod tests {
         fn list(&self) -> StoreFuture<'_, Vec<StoredObject>> {
             unreachable!("it has one")
         }
-        fn set_aside(&self, _: Digest) -> StoreFuture<'_, ()> {
+        fn incarnation(&self, _: Digest) -> StoreFuture<'_, Option<Incarnation>> {
+            unreachable!("it is read only")
+        }
+        fn set_aside(&self, _: Digest, _: Incarnation) -> StoreFuture<'_, ()> {
             unreachable!("it is read only")
         }
         fn delete(&self, _: Digest) -> StoreFuture<'_, ()> {

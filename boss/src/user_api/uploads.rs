@@ -30,6 +30,9 @@ pub const AT_ONCE: usize = 8;
 /// How many objects are put together or read back at once: it takes as long as they are large, and pieces go on coming.
 pub const READINGS: usize = 2;
 
+/// How many lists of pieces are in memory at once, each of at most 32 MiB.
+pub const LISTS: usize = 8;
+
 /// How long the list of all pieces may take to come.
 const LIST_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long the announcement of an object may take to come.
@@ -160,6 +163,7 @@ pub async fn finish(
     Segments(object): Segments<Digest>,
     request: Request,
 ) -> Result<StatusCode, AppError> {
+    let list = Turn::wait(&site.lists).await?;
     let wire = in_time(LIST_TIMEOUT, Bytes::from_request(request, &site)).await?;
     let wire = wire.map_err(|error| AppError::new(ErrorCode::BadRequest, error.body_text()))?;
     let (words, []) = wire.as_chunks::<32>() else {
@@ -170,6 +174,7 @@ pub async fn finish(
     drop(wire);
     // Not before: whoever sends slowly would keep the others waiting.
     let turn = Turn::wait(&site.readings).await?;
+    drop(list);
     let (app, staging) = (&site.app, Arc::clone(&site.app.staging));
     let together = move || Ok((staging.finish_object(object, &pieces)?, turn));
     let (finished, _turn) = blocking(together).await?;

@@ -8,6 +8,8 @@ use boss_api::user::{ExperimentState, JobState};
 use boss_db::{PgPool, term};
 use boss_model::node::NodeStep;
 use boss_model::term::Standing;
+use sigs::Root;
+use sigs::manifest::Manifest;
 use tokio::sync::watch;
 
 use crate::agent::Upload;
@@ -45,6 +47,23 @@ async fn bytes_damaged_on_the_medium_hold_the_node_until_a_person_retries(pool: 
     agent.write_all().await;
     site.until_job(job, JobState::Done).await;
     site.until_node("pc1", NodeStep::Free).await;
+}
+
+#[sqlx::test(migrator = "boss_db::MIGRATOR")]
+async fn an_image_that_lies_about_its_root_holds_the_machine(pool: PgPool) {
+    let (site, id) = active(pool, &["pc1"], &["a"]).await;
+    request_swap_out(&site.app, id, site.user).await.unwrap();
+    let agent = site.agent("pc1", 1).await;
+    // Every digest is right; only what the blocks are together is another.
+    let mut upload = Upload::delta();
+    let mut manifest = Manifest::parse(&upload.contents.manifest).unwrap();
+    manifest.target_root = Root::from_bytes([7; 32]);
+    upload.contents.manifest = manifest.to_bytes();
+    agent.save(&upload).await;
+    let reason = site.until_held("pc1").await;
+    assert!(reason.contains("verification failed") && reason.contains(&manifest.target_root.to_string()), "{reason}");
+    site.until_state(id, ExperimentState::Held).await;
+    assert_eq!(site.count(SANITIZED).await, 0, "the disk is untouched");
 }
 
 #[sqlx::test(migrator = "boss_db::MIGRATOR")]

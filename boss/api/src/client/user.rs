@@ -243,8 +243,11 @@ impl UserClient {
     /// [`ClientError`].
     pub async fn put_object(&self, file: &FileUpload) -> Result<Stored, ClientError> {
         // A refusal is left to the request that brings the bytes: more fits in it than in pieces.
-        if matches!(self.begin_upload(file.digest(), file.bytes()).await, Ok(Stored::WasThere)) {
-            return Ok(Stored::WasThere);
+        match self.begin_upload(file.digest(), file.bytes()).await {
+            Ok(Stored::WasThere) => return Ok(Stored::WasThere),
+            // boss may still be reading back what it has: sending it all would not help.
+            Err(error @ ClientError::Unreachable { .. }) => return Err(error),
+            Ok(Stored::New) | Err(_) => {}
         }
         let url = self.transport.url(&["objects", &file.digest().to_string()]);
         let response = self.transport.upload(self.transport.request(Method::PUT, url), file).await?;

@@ -69,7 +69,7 @@ pub(crate) fn run(session: &Session, arguments: &Arguments) -> anyhow::Result<()
     open::distinct(&arguments.to, &arguments.images)?;
     let draft = arguments.replacing.draft(&arguments.to)?;
     match arguments.format {
-        // Frames are checked when they are read: a file that is made has nothing to lose.
+        // The root of what was read back proves the frames: a file that is made has nothing to lose.
         Format::Raw => raw(session, arguments, &open::chain_maps(&arguments.images)?, draft),
         Format::Qcow2 => qcow2(session, arguments, &open::chain(session, &arguments.images)?, draft),
     }
