@@ -108,7 +108,11 @@ async fn frames_that_are_not_used_are_left_out() {
 fn a_frame_that_is_damaged_on_the_medium_is_lacking_after_a_restart() {
     let state = tempfile::tempdir().unwrap();
     let (capture, upload) = (capture(), Upload::delta());
-    put_all(&open_staging(state.path()), capture, &upload);
+    let staging = open_staging(state.path());
+    put_all(&staging, capture, &upload);
+    // The last one is read back when the files are opened; the damaged one is another.
+    staging.put_frame(capture, Digest::of(b"more"), b"more").unwrap();
+    drop(staging);
     let data = state.path().join(format!("store/staging/{capture}.zdi"));
     let mut bytes = fs::read(&data).unwrap();
     bytes[64] ^= 1;
