@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use boss_api::agent::FailureClass;
 use boss_api::ids::CaptureId;
@@ -11,6 +12,7 @@ use boss_model::capture::{CaptureEvent, CaptureStep};
 use boss_verify::VerifyError;
 use sigs::{Digest, ReadAt, Root, Signature, SignatureError};
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::error::AppError;
@@ -20,6 +22,9 @@ use crate::store::is_whole;
 use crate::swap::note;
 
 use super::signature_file::SignatureFile;
+
+/// How long the database may take to say whether a capture is in the same attempt.
+const STILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How the reading ended.
 enum Verdict {
@@ -94,7 +99,8 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
         }
         Verdict::Refuted(reason) => {
             tracing::error!(capture = %id, "verification failed: {reason}");
-            let seen = app.store.incarnation(zdi).await?;
+            // What cannot even be looked at cannot be read.
+            let seen = app.store.incarnation(zdi).await.ok().flatten();
             let (class, more) = match is_whole(&*app.store, zdi).await {
                 Ok(true) => (FailureClass::Corruption, String::new()),
                 // Bytes that are not their name would be taken for stored by the next attempt.
@@ -124,11 +130,12 @@ pub(super) async fn verify(app: &App, id: CaptureId) -> Result<(), AppError> {
     tokio::spawn(async move {
         let (pool, runtime) = (app.pool.clone(), Handle::current());
         let still = move || {
-            runtime.block_on(async {
-                let mut conn = pool.acquire().await?;
-                let now = captures::get(&mut conn, id).await?;
+            // The store is held meanwhile, also against a boss that takes over.
+            let asked = async {
+                let now = captures::get(&mut *pool.acquire().await?, id).await?;
                 Ok::<_, DbError>(now.is_some_and(|now| now.attempt == attempt))
-            })
+            };
+            runtime.block_on(async { matches!(timeout(STILL_TIMEOUT, asked).await, Ok(Ok(true))) })
         };
         let discarded = keeping::in_staging(&app.staging, move |staging| staging.discard_if(id, still));
         if let Err(error) = discarded.await {
@@ -212,11 +219,8 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use boss_api::user::UserRole;
     use boss_db::PgPool;
-    use tokio::time::timeout;
 
     use super::*;
     use crate::test_support::TestApp;

@@ -177,9 +177,12 @@ impl LocalStore {
         sync_dir(&self.objects)?;
         failpoints::hit("store.publish.before-rename").map_err(StoreError::io("name", &object))?;
         let there = Incarnation::of(&object)?;
-        // At no moment is there no object.
-        let exchange = damaged.is_some() && damaged == there;
-        let how = if exchange { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+        let replace = damaged.is_some() && damaged == there;
+        if replace {
+            // A second name first: at no moment is there no object, and what is damaged never has a name that is believed.
+            keep_aside(&object, &self.aside)?;
+        }
+        let how = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
         let put = match rustix::fs::renameat_with(CWD, file, CWD, &object, how) {
             Ok(()) => Put::Stored,
             Err(rustix::io::Errno::EXIST) => {
@@ -187,17 +190,13 @@ impl LocalStore {
                 Put::Present
             }
             // Who was given the same file made it the object.
-            Err(rustix::io::Errno::NOENT) if there.is_some() && !exchange => Put::Present,
+            Err(rustix::io::Errno::NOENT) if there.is_some() && !replace => Put::Present,
             Err(rustix::io::Errno::NOENT) => return Err(StoreError::Missing(digest)),
             Err(error) => return Err(StoreError::io("name", &object)(error.into())),
         };
         failpoints::hit("store.publish.renamed").map_err(StoreError::io("flush", folder))?;
         sync_dir(folder)?;
         failpoints::hit("store.publish.durable").map_err(StoreError::io("flush", folder))?;
-        if exchange {
-            // It has the name of what arrived.
-            set_aside_as(file, &self.aside, &digest.to_string())?;
-        }
         Ok(put)
     }
 
@@ -340,13 +339,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// Moves a file to the folder of what is set aside, durably, under a name that is free there.
 pub(super) fn set_aside(file: &Path, aside: &Path) -> Result<(), StoreError> {
-    let name = file.file_name().map_or_else(|| "unnamed".into(), |name| name.to_string_lossy());
-    set_aside_as(file, aside, &name)
-}
-
-fn set_aside_as(file: &Path, aside: &Path, name: &str) -> Result<(), StoreError> {
-    let to = aside.join(format!("{name}.{}", uuid::Uuid::now_v7()));
-    make_private_dir(aside).map_err(StoreError::io("make the directory", aside))?;
+    let to = place_aside(file, aside)?;
     match fs::rename(file, &to) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -354,6 +347,19 @@ fn set_aside_as(file: &Path, aside: &Path, name: &str) -> Result<(), StoreError>
     }
     sync_dir(aside)?;
     file.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Gives a file a second name in the folder of what is set aside, durably.
+fn keep_aside(file: &Path, aside: &Path) -> Result<(), StoreError> {
+    fs::hard_link(file, place_aside(file, aside)?).map_err(StoreError::io("set aside", file))?;
+    sync_dir(aside)
+}
+
+/// Returns a name for a file that is free in the folder of what is set aside, which is made.
+fn place_aside(file: &Path, aside: &Path) -> Result<PathBuf, StoreError> {
+    make_private_dir(aside).map_err(StoreError::io("make the directory", aside))?;
+    let name = file.file_name().map_or_else(|| "unnamed".into(), |name| name.to_string_lossy());
+    Ok(aside.join(format!("{name}.{}", uuid::Uuid::now_v7())))
 }
 
 pub(super) fn sync_dir(path: &Path) -> Result<(), StoreError> {
@@ -463,6 +469,7 @@ mod tests {
         assert_eq!(store.publish(digest, &shared, found_by[0]).unwrap(), Put::Stored);
         assert_eq!(store.publish(digest, &shared, found_by[1]).unwrap(), Put::Present);
         assert_eq!(store.publish(digest, &own, found_by[1]).unwrap(), Put::Present);
+        assert!(!shared.exists(), "nothing damaged has the name of what arrived");
         assert_eq!(fs::read(&object).unwrap(), b"hello");
         assert!(!shared.exists() && !own.exists());
         let aside = fs::read_dir(state.path().join("store").join(ASIDE)).unwrap();
@@ -470,6 +477,25 @@ mod tests {
         assert_eq!(aside, [b"hellO"]);
         store.delete(digest).await.unwrap();
         assert!(matches!(store.publish(digest, &shared, None), Err(StoreError::Missing(_))), "neither is there");
+    }
+
+    #[tokio::test]
+    async fn who_died_while_a_damaged_object_made_way_left_it_there() {
+        let state = tempfile::tempdir().unwrap();
+        let digest = Digest::of(b"hello");
+        let object = {
+            let store = open(state.path());
+            let object = store.path_of(digest).unwrap();
+            make_private_dir(object.parent().unwrap()).unwrap();
+            fs::write(&object, b"hellO").unwrap();
+            keep_aside(&object, &store.aside).unwrap();
+            object
+        };
+        assert_eq!(fs::read(&object).unwrap(), b"hellO");
+        let store = open(state.path());
+        assert_eq!(store.put_if_absent(digest, LIMIT, stream(b"hello")).await.unwrap(), Put::Stored);
+        assert_eq!(fs::read(&object).unwrap(), b"hello");
+        assert_eq!(store.put_if_absent(digest, LIMIT, stream(b"hello")).await.unwrap(), Put::Present);
     }
 
     #[tokio::test]

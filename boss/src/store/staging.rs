@@ -409,18 +409,10 @@ impl Staging {
     /// The same if `still` says so, once nobody else works with it.
     ///
     /// # Errors
-    /// As [`Staging::discard`], and what `still` says.
-    pub(crate) fn discard_if<E: std::fmt::Display>(
-        &self,
-        name: impl Into<Arrival>,
-        still: impl FnOnce() -> Result<bool, E>,
-    ) -> Result<(), StoreError> {
+    /// As [`Staging::discard`].
+    pub(crate) fn discard_if(&self, name: impl Into<Arrival>, still: impl FnOnce() -> bool) -> Result<(), StoreError> {
         let (name, _entered) = (name.into(), self.gate.enter()?);
-        self.with_slot(name, |slot| match still() {
-            Ok(true) => self.remove(name, slot),
-            Ok(false) => Ok(()),
-            Err(error) => Err(StoreError::Refused(format!("whether it may go is not known: {error}"))),
-        })
+        self.with_slot(name, |slot| if still() { self.remove(name, slot) } else { Ok(()) })
     }
 
     /// Removes what arrived. If that fails nothing of it counts until it was done after all.
@@ -641,11 +633,9 @@ mod tests {
         let (staging, bytes) = (open(state.path()), b"a piece");
         let (object, piece) = (Digest::of(b"never whole"), Digest::of(bytes));
         staging.put_frame(object, piece, bytes).unwrap();
-        staging.discard_if(object, || Ok::<_, StoreError>(false)).unwrap();
-        let unknown = staging.discard_if(object, || Err(StoreError::Missing(object)));
-        assert!(unknown.is_err());
+        staging.discard_if(object, || false).unwrap();
         assert_eq!(staging.lacking(object, &[piece]).unwrap(), []);
-        staging.discard_if(object, || Ok::<_, StoreError>(true)).unwrap();
+        staging.discard_if(object, || true).unwrap();
         assert!(staging.names().unwrap().is_empty());
     }
 

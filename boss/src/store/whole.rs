@@ -1,7 +1,6 @@
 //! Whether an object is what its name says.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::Advice;
 use sha2::{Digest as _, Sha256};
-use sigs::{ByteLen, ByteOffset, Digest, ReadAt};
+use sigs::{ByteLen, ByteOffset, Digest, FileSource, ReadAt};
 
 use super::local::blocking;
 use super::{ImageStore, StoreError};
@@ -72,18 +71,10 @@ fn digest_of(source: &dyn ReadAt, wanted: &AtomicBool) -> io::Result<Digest> {
 
 /// Computes the digest of a file that was flushed, from the medium, and returns how long it is.
 pub(super) fn digest_on_medium(path: &Path) -> io::Result<(Digest, ByteLen)> {
-    let mut file = File::open(path)?;
+    let source = FileSource::open(path)?;
     // The pages are clean; so they really go.
-    rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
-    let (mut hash, mut total, mut buf) = (Sha256::new(), 0_u64, vec![0; 1 << 20]);
-    loop {
-        let n = file.read(&mut buf)?;
-        if n == 0 {
-            return Ok((Digest::from_bytes(hash.finalize().into()), ByteLen::new(total)));
-        }
-        hash.update(&buf[..n]);
-        total += ByteLen::of(&buf[..n]).get();
-    }
+    rustix::fs::fadvise(source.file(), 0, None, Advice::DontNeed)?;
+    Ok((digest_of(&source, &AtomicBool::new(true))?, source.len()))
 }
 
 #[cfg(test)]
